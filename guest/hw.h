@@ -1,0 +1,32 @@
+/* hw.h: all that the guest kernel may ask of the machine it runs on.
+ *
+ * The kernel changes page tables only through these calls and learns nothing of the host. On the
+ * model each is a call into the VMM (vmm/engine_model.c); in the freestanding image each is an
+ * instruction or a short loop. Tables live in guest-physical memory in x86-64 format.
+ *
+ * Rules: gpa arguments of table accesses are 8-byte aligned and inside guest memory. The kernel
+ * invalidates what the architecture requires (SDM vol. 3A, 4.10.4) and nothing else is implied.
+ */
+#ifndef NB_GUEST_HW_H
+#define NB_GUEST_HW_H
+
+#include <stddef.h>
+#include "base/addr.h"
+
+struct hw; /* the machine; owned by the engine */
+
+/* Read one table entry through the kernel's direct map. */
+uint64_t hw_pt_read(struct hw *, gpa_t);
+/* Write one table entry: a single 8-byte store, the event that shadow paging must see. */
+void hw_pt_write(struct hw *, gpa_t, uint64_t entry);
+/* Fill a frame with zeroes. Not needed for a frame never used since boot: it reads as zero. */
+void hw_zero_page(struct hw *, gfn_t);
+void hw_copy_page(struct hw *, gfn_t dst, gfn_t src);
+/* MOV to CR3: root | PCID (bits 11:0), with CR3_KEEP in bit 63 to keep that PCID's entries. */
+void hw_load_cr3(struct hw *, uint64_t cr3);
+/* INVLPG: drop the current PCID's (and global) translations of one address. */
+void hw_invlpg(struct hw *, gva_t);
+/* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
+void *hw_kmem(struct hw *, size_t bytes);
+
+#endif

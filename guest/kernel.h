@@ -1,0 +1,95 @@
+/* kernel.h: the guest kernel: processes, address spaces, page faults.
+ *
+ * One source for every engine: freestanding C, no libc beyond <stddef.h>, <stdint.h>,
+ * <stdbool.h>, no floating point. All state hangs off struct gk, so several guests can live in
+ * one VMM process. Everything a program asks for is checked; a bad request is a GK_E value.
+ *
+ * Policies, each fixed here because exact exit counts depend on it:
+ *   - demand-zero: mmap writes no table; the first touch faults, allocates and maps.
+ *   - a frame never used since boot is known to be zero and is not cleared; a recycled frame is
+ *     cleared with hw_zero_page when it is allocated again.
+ *   - a missing table is allocated, linked into its parent (one table write), then used.
+ *   - INVLPG only when a present entry loses rights or changes frame; when one operation changes
+ *     more than flush_ceiling present entries, one CR3 reload instead (Linux does so above 33).
+ *   - munmap keeps empty tables; exit clears every present entry, leaves first, and frees them.
+ *   - fork copies tables eagerly, write-protecting private writable pages in both (copy on write).
+ *   - with PCIDs, a context switch keeps TLB entries (CR3_KEEP) unless the PCID is new or reused.
+ */
+#ifndef NB_GUEST_KERNEL_H
+#define NB_GUEST_KERNEL_H
+
+#include "guest/hw.h"
+
+struct gk; /* one guest kernel */
+
+/* Results: 0 or one of these negatives. */
+enum {
+    GK_OK = 0,
+    GK_EINVAL = -1, /* unaligned, empty, non-canonical or kernel range */
+    GK_ENOMEM = -2, /* guest memory or kernel memory is used up */
+    GK_EEXIST = -3, /* fixed range already mapped */
+    GK_ESRCH = -4,  /* no such process */
+    GK_SEGV = -5,   /* no mapping, or one that forbids the access */
+};
+
+enum { GK_READ = 1, GK_WRITE = 2, GK_EXEC = 4 }; /* prot */
+
+/* mmap flags. Without a page-size flag the configured page mode applies; a flag overrides it. */
+enum {
+    GK_FIXED = 1,   /* exactly at the hint; GK_EEXIST if anything is mapped there */
+    GK_SHARED = 2,  /* children of fork share the pages instead of copying them */
+    GK_GLOBAL = 4,  /* map with PTE_G: the same in every process (implies GK_SHARED) */
+    GK_4K = 8,      /* 4 KiB pages only */
+    GK_2M = 16,     /* 2 MiB pages only: address and length must be aligned */
+    GK_1G = 32,     /* 1 GiB pages only: likewise */
+    GK_POPULATE = 64, /* map every page now, as if touched for reading */
+};
+
+#define GK_USER_BASE 0x0000000010000000ull /* first address mmap chooses */
+/* First address above user space: 2^47 with 4 levels, 2^56 with 5. */
+#define GK_USER_TOP(levels) (1ull << (9 * (levels) + 11))
+
+struct gk_config {
+    uint64_t mem_bytes;      /* guest-physical memory, multiple of 4 KiB */
+    uint64_t reserved_bytes; /* [0, reserved) belongs to the kernel image and its heap; never allocated */
+    unsigned levels;         /* 4 or 5 */
+    enum page_mode pages;    /* default page size of user mappings */
+    bool pcid;               /* use PCIDs */
+    unsigned flush_ceiling;  /* INVLPGs per operation before a CR3 reload is used; Linux: 33 */
+};
+
+/* Kernel memory (hw_kmem) that gk_boot and normal running need for this much guest memory. */
+size_t gk_kmem_bytes(uint64_t mem_bytes);
+
+/* Boot: build the first process (pid 1), load its CR3. NULL when kernel memory does not suffice
+ * or the configuration is impossible (levels, sizes). */
+struct gk *gk_boot(struct hw *, const struct gk_config *);
+
+/* ---- system calls of the current process ---- */
+/* len is rounded up to the page size in force. *out receives the address. hint 0 = anywhere
+ * (first fit from GK_USER_BASE, aligned to the page size so that large pages can be used). */
+int gk_mmap(struct gk *, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out);
+int gk_munmap(struct gk *, gva_t, uint64_t len);   /* holes are fine, as in POSIX */
+int gk_mprotect(struct gk *, gva_t, uint64_t len, unsigned prot); /* GK_ENOMEM on holes, as in Linux */
+/* Child gets a copy of the current address space; it runs when switched to. */
+int gk_fork(struct gk *, int *child_pid);
+/* End process `pid`; ending the current one switches to pid 1 first; pid 1 cannot end (GK_EINVAL). */
+int gk_exit(struct gk *, int pid);
+int gk_switch(struct gk *, int pid); /* to the current one: nothing happens */
+int gk_current(const struct gk *);
+
+/* Page fault of the current process: error code as PF_*. GK_OK: retry the access. GK_SEGV: the
+ * program's own error. GK_ENOMEM: out of memory. */
+int gk_fault(struct gk *, gva_t, unsigned error);
+
+/* ---- for checkers, hashes and tools ---- */
+uint64_t gk_pt_bytes(const struct gk *);    /* page tables of all processes */
+uint64_t gk_free_frames(const struct gk *);
+uint64_t gk_cr3(const struct gk *);         /* as last loaded, without CR3_KEEP */
+/* Call fn for each mapped user page of each process in (pid, gva) order. order: ORDER_*. */
+void gk_for_each_page(struct gk *, void (*fn)(void *ctx, int pid, gva_t, gfn_t, unsigned order, uint64_t pte),
+                      void *ctx);
+/* Check the kernel's invariants (numbered in guest/mm.c); NULL or a sentence naming the broken one. */
+const char *gk_check(struct gk *);
+
+#endif

@@ -1,0 +1,83 @@
+/* engine.h: a machine that can run one guest program, and what a run reports.
+ *
+ * An engine is one file ending in REGISTER(engine, NAME, .summary, .run). It knows nothing of
+ * workloads: it is handed a program (a function over struct user).
+ */
+#ifndef NB_VMM_ENGINE_H
+#define NB_VMM_ENGINE_H
+
+#include "base/base.h"
+#include "base/counters.h"
+#include "base/registry.h"
+#include "guest/kernel.h"
+#include "memmgr/host.h"
+#include "shadow_vs_ept/cpu.h"
+
+struct user;
+
+/* What to run: every option of the command line that concerns the machine. */
+struct vm_config {
+    const char *paging;        /* name of a strategy */
+    const struct cpu *cpu;     /* preset, loaded */
+    enum page_mode guest_page; /* --guest-page */
+    enum page_mode host_page;  /* --host-page */
+    unsigned levels;           /* --levels: guest tables */
+    unsigned host_levels;      /* --host-levels: nested tables */
+    uint64_t mem;              /* --mem: guest-physical bytes */
+    uint64_t host_mem;         /* --host-mem: bytes of the frame pool */
+    struct numa_policy numa;   /* --numa */
+    uint64_t seed;             /* --seed */
+    unsigned flush_ceiling;    /* --set guest.flush_ceiling=N, default 33 */
+    bool hash;                 /* --set run.hash=1: hash guest memory at the end */
+};
+
+struct program {
+    void (*run)(struct user *, void *arg);
+    void *arg;
+};
+
+/* How a run ended. Every one but OK and BUG is a value a guest or a host limit can cause. */
+enum outcome {
+    OUTCOME_OK,
+    OUTCOME_HOST_OOM,   /* the host ran out of frames: this VM was ended */
+    OUTCOME_GUEST_OOM,  /* the guest ran out of memory */
+    OUTCOME_GUEST_SEGV, /* the program touched memory it had not mapped */
+    OUTCOME_ABORTED,    /* the program gave up (u_abort) */
+};
+extern const char *const outcome_names[];
+
+enum { MAX_PHASES = 16 };
+
+struct phase_result {
+    char name[32];
+    struct counters counters;  /* deltas; gauges as at its end */
+};
+
+/* Modelled cycles: count x cost, by cause. All 0 until cycles_model() fills them. */
+struct cycles {
+    double access, stlb, walk, exit, vmm, guest_fault, host;
+};
+
+struct result {
+    enum outcome outcome;
+    char detail[256];          /* one sentence, with what to do; empty when OK */
+    struct counters total;
+    unsigned nphases;
+    struct phase_result phases[MAX_PHASES];
+    uint64_t meta[META_COUNT]; /* bookkeeping bytes at the end of the run */
+    uint64_t memory_hash;      /* valid when has_hash */
+    bool has_hash;
+    double wall_seconds;       /* measured */
+};
+
+struct engine {
+    const char *name, *summary;
+    /* Run `prog`. Returns NB_OK with *res filled (whatever the outcome), or an exit code after
+     * having said on stderr why this engine cannot run here (NB_NODEVICE, NB_SKIP, NB_USAGE). */
+    int (*run)(const struct vm_config *, const struct program *prog, struct result *res);
+};
+
+/* Modelled cycles of a set of counters under a preset (costs in cpu->cost). */
+void cycles_model(const struct cpu *, const struct counters *, struct cycles *);
+
+#endif

@@ -1,0 +1,59 @@
+/* user.h: what a guest program may do. Workloads and trace replay are written against this only.
+ *
+ * One program drives every process of the guest: u_switch() changes the address space under it,
+ * as a ring-3 program whose code and stack are mapped in all of them. On the model each call goes
+ * into the MMU; in the freestanding image (NB_FREESTANDING) loads and stores are instructions and the rest
+ * are system calls.
+ *
+ * ld/st      touch memory; the value does not matter (st writes nothing on the model)
+ * ld64/st64  move 8 bytes, 8-byte aligned: what was stored is what is read
+ *
+ * A request the kernel refuses returns GK_E* (guest/kernel.h). An access to unmapped memory ends
+ * the program with outcome guest_segv, unless on_segv() repairs it.
+ */
+#ifndef NB_VMM_USER_H
+#define NB_VMM_USER_H
+
+#include "base/rng.h"
+#include "guest/kernel.h"
+#include "shadow_vs_ept/mmu_access.h"
+
+struct user {
+    struct mmu *mmu; /* the vCPU the program runs on */
+    struct vm *vm;
+    struct rng rng;  /* seeded from --seed; all randomness of a program comes from here */
+    /* Called on an access without a mapping: return 0 to retry (having mapped it), else it ends. */
+    int (*on_segv)(struct user *, gva_t, unsigned error);
+    void *ctx; /* for on_segv */
+};
+
+static inline void ld(struct user *u, gva_t a) { mmu_load(u->mmu, a); }
+static inline void st(struct user *u, gva_t a) { mmu_store(u->mmu, a); }
+static inline uint64_t ld64(struct user *u, gva_t a)
+{
+    mmu_load(u->mmu, a);
+    return *mmu_data(u->mmu, a);
+}
+static inline void st64(struct user *u, gva_t a, uint64_t v)
+{
+    mmu_store(u->mmu, a);
+    *mmu_data(u->mmu, a) = v;
+}
+
+/* System calls; see guest/kernel.h. u_alloc: anonymous read-write memory of `len` bytes, or the end
+ * of the program (outcome guest_oom). */
+int u_mmap(struct user *, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out);
+int u_munmap(struct user *, gva_t, uint64_t len);
+int u_mprotect(struct user *, gva_t, uint64_t len, unsigned prot);
+int u_fork(struct user *, int *child);
+int u_exit(struct user *, int pid);
+int u_switch(struct user *, int pid);
+gva_t u_alloc(struct user *, uint64_t len);
+
+/* Begin a phase: counters are reported per phase. The harness calls "setup", then "work". */
+void u_phase(struct user *, const char *name);
+
+/* End the program at once because the guest cannot go on (a counted outcome, not a crash). */
+_Noreturn void u_abort(struct user *, const char *why);
+
+#endif
