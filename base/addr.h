@@ -19,8 +19,12 @@
 typedef uint64_t gva_t;
 typedef uint64_t gpa_t;
 typedef uint64_t hpa_t;
-typedef struct { uint64_t n; } gfn_t;
-typedef struct { uint64_t n; } hfn_t;
+typedef struct {
+    uint64_t n;
+} gfn_t;
+typedef struct {
+    uint64_t n;
+} hfn_t;
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1ull << PAGE_SHIFT)
@@ -32,7 +36,8 @@ enum { ORDER_4K = 0, ORDER_2M = 9, ORDER_1G = 18 };
 #define SHIFT_2M 21
 #define SHIFT_1G 30
 
-/* What --guest-page and --host-page choose. THP: 2 MiB where alignment and memory allow, else 4 KiB. */
+/* What --guest-page and --host-page choose. THP: 2 MiB where alignment and memory allow, else 4
+ * KiB. */
 enum page_mode { PAGES_4K, PAGES_2M, PAGES_1G, PAGES_THP };
 
 static inline gfn_t gfn(uint64_t n) { return (gfn_t){n}; }

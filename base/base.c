@@ -119,7 +119,8 @@ void *meta_calloc(enum meta_subsys s, size_t n, size_t size)
 {
     void *p = calloc(n ? n : 1, size ? size : 1);
     if (!p)
-        die(NB_FAIL, "calloc: no memory for %zu x %zu bytes of %s bookkeeping", n, size, meta_names[s]);
+        die(NB_FAIL, "calloc: no memory for %zu x %zu bytes of %s bookkeeping", n, size,
+            meta_names[s]);
     meta_now[s] += real_size(p);
     return p;
 }
@@ -140,7 +141,4 @@ void meta_free(enum meta_subsys s, void *p)
     free(p);
 }
 
-uint64_t meta_bytes(enum meta_subsys s)
-{
-    return meta_now[s];
-}
+uint64_t meta_bytes(enum meta_subsys s) { return meta_now[s]; }

@@ -36,7 +36,8 @@ enum {
 
 /* ---- messages: stderr only; stdout is for results ---- */
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
-extern enum log_level log_threshold; /* default LOG_WARN; NESTBED_LOG=error|warn|info|debug sets it */
+extern enum log_level
+    log_threshold; /* default LOG_WARN; NESTBED_LOG=error|warn|info|debug sets it */
 void log_init(void);
 void log_msg(enum log_level, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -53,13 +54,23 @@ _Noreturn void die(int code, const char *fmt, ...) __attribute__((format(printf,
 bool parse_size(const char *s, uint64_t *out);
 /* Whole-string unsigned integer, decimal or 0x hex; false on garbage or overflow. */
 bool parse_u64(const char *s, uint64_t *out);
-/* Bytes as "64M" where that is exact, else a plain number; buf of at least 24 bytes; returns buf. */
+/* Bytes as "64M" where that is exact, else a plain number; buf of at least 24 bytes; returns buf.
+ */
 char *format_size(uint64_t bytes, char *buf, size_t n);
 
 /* ---- bookkeeping memory: through jemalloc, accounted per subsystem ---- */
-enum meta_subsys { META_HOST, META_GMEM, META_MMU, META_PAGING, META_GUEST, META_TRACE, META_COUNT };
+enum meta_subsys {
+    META_HOST,
+    META_GMEM,
+    META_MMU,
+    META_PAGING,
+    META_GUEST,
+    META_TRACE,
+    META_COUNT
+};
 extern const char *const meta_names[META_COUNT];
-void *meta_calloc(enum meta_subsys, size_t n, size_t size); /* zeroed; dies when there is no memory */
+void *meta_calloc(enum meta_subsys, size_t n,
+                  size_t size); /* zeroed; dies when there is no memory */
 void *meta_realloc(enum meta_subsys, void *p, size_t bytes); /* as realloc; dies likewise */
 void meta_free(enum meta_subsys, void *p);
 uint64_t meta_bytes(enum meta_subsys); /* now allocated, in bytes as the allocator rounds them */

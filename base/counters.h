@@ -32,6 +32,7 @@ struct counter_desc {
 extern const struct counter_desc counter_descs[CTR_COUNT];
 
 /* out = later - earlier, except gauges, which keep the later value; unseen flags of later. */
-void counters_delta(struct counters *out, const struct counters *later, const struct counters *earlier);
+void counters_delta(struct counters *out, const struct counters *later,
+                    const struct counters *earlier);
 
 #endif

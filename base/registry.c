@@ -14,7 +14,8 @@ const void *reg_find(const void *start, const void *stop, const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    const struct reg_head *x = *(const struct reg_head *const *)a, *y = *(const struct reg_head *const *)b;
+    const struct reg_head *x = *(const struct reg_head *const *)a,
+                          *y = *(const struct reg_head *const *)b;
     return strcmp(x->name, y->name);
 }
 

@@ -18,19 +18,19 @@
 
 #include <stddef.h>
 
-#define REGISTER_AS(kind, ident, str, ...)                                                         \
-    static const struct kind reg_##kind##_##ident = {.name = str, __VA_ARGS__};                    \
-    static const struct kind *const reg_##kind##_##ident##_p                                       \
-        __attribute__((section("reg_" #kind), used, no_sanitize("address"))) =                     \
+#define REGISTER_AS(kind, ident, str, ...)                                      \
+    static const struct kind reg_##kind##_##ident = {.name = str, __VA_ARGS__}; \
+    static const struct kind *const reg_##kind##_##ident##_p                    \
+        __attribute__((section("reg_" #kind), used, no_sanitize("address"))) =  \
             &reg_##kind##_##ident
 #define REGISTER(kind, ident, ...) REGISTER_AS(kind, ident, #ident, __VA_ARGS__)
 
-#define REGISTRY(kind)                                                                             \
-    extern const struct kind *const __start_reg_##kind[] __attribute__((weak));                    \
+#define REGISTRY(kind)                                                          \
+    extern const struct kind *const __start_reg_##kind[] __attribute__((weak)); \
     extern const struct kind *const __stop_reg_##kind[] __attribute__((weak))
 
-#define FOR_EACH(kind, var)                                                                        \
-    for (const struct kind *const *var##_p = __start_reg_##kind, *var = NULL;                      \
+#define FOR_EACH(kind, var)                                                   \
+    for (const struct kind *const *var##_p = __start_reg_##kind, *var = NULL; \
          var##_p < __stop_reg_##kind && (var = *var##_p, 1); var##_p++)
 
 #define REG_COUNT(kind) ((size_t)(__stop_reg_##kind - __start_reg_##kind))
@@ -42,7 +42,7 @@ struct reg_head {
 
 /* Entry called `name`, or NULL. `start`, `stop`: the section bounds. */
 const void *reg_find(const void *start, const void *stop, const char *name);
-#define REG_FIND(kind, str)                                                                        \
+#define REG_FIND(kind, str) \
     ((const struct kind *)reg_find(__start_reg_##kind, __stop_reg_##kind, (str)))
 
 /* Entries sorted by name into out[n], n = number of entries; out must have room for max. */

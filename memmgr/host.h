@@ -1,8 +1,8 @@
 /* host.h: the host's physical memory: one pool of 4 KiB frames shared by all VMs.
  *
- * The pool is one lazily populated mapping (real memory, bound through libnuma), so that a frame that is
- * never written costs nothing. Frames belong to the host; gmem.h lends them to guests. Paging
- * structures of the VMM are frames too, so that table reads have host-physical addresses.
+ * The pool is one lazily populated mapping (real memory, bound through libnuma), so that a frame
+ * that is never written costs nothing. Frames belong to the host; gmem.h lends them to guests.
+ * Paging structures of the VMM are frames too, so that table reads have host-physical addresses.
  *
  * Invariants (host_check verifies all):
  *  (1) every frame is in exactly one of: reserved (hfn 0), free, guest, table.
@@ -32,14 +32,15 @@ enum frame_use { FRAME_FREE, FRAME_GUEST, FRAME_TABLE };
 
 struct host;
 
-/* A pool of `bytes` (rounded down to 4 KiB) of memory. NULL with a reason in err when the address space or
- * the NUMA policy cannot be had; *code: NB_NODEVICE or NB_USAGE. */
-struct host *host_new(uint64_t bytes, const struct numa_policy *, char *err, size_t errlen, int *code);
+/* A pool of `bytes` (rounded down to 4 KiB) of memory. NULL with a reason in err when the address
+ * space or the NUMA policy cannot be had; *code: NB_NODEVICE or NB_USAGE. */
+struct host *host_new(uint64_t bytes, const struct numa_policy *, char *err, size_t errlen,
+                      int *code);
 void host_free(struct host *);
 
 /* A naturally aligned block of 2^order zeroed frames, or false when there is none. */
 bool host_alloc(struct host *, unsigned order, enum frame_use, hfn_t *out);
-/* `frames` consecutive frames, aligned to 1 GiB when long enough, for a machine without a VMM. */
+/* `frames` consecutive frames, aligned to 2 MiB when that long, for a machine without a VMM.
 bool host_alloc_span(struct host *, uint64_t frames, enum frame_use, hfn_t *out);
 /* Give back any naturally aligned part of what was allocated. The frames are cleared. */
 void host_release(struct host *, hfn_t, unsigned order);

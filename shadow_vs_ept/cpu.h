@@ -1,7 +1,7 @@
 /* cpu.h: a processor as the model sees it: TLBs, walk caches, data caches, costs.
  *
- * Loaded from an INI file (shadow_vs_ept/cpus/NAME.ini, built into the binary; or any file). Every number
- * in a preset stands beside its source. cpu_load() refuses unknown sections and keys and
+ * Loaded from an INI file (shadow_vs_ept/cpus/NAME.ini, built into the binary; or any file). Every
+ * number in a preset stands beside its source. cpu_load() refuses unknown sections and keys and
  * impossible geometry with file, line and what was expected.
  */
 #ifndef NB_PAGING_CPU_H
@@ -11,11 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum tlb_index { INDEX_MOD, INDEX_XOR }; /* set = vpn mod sets | (vpn ^ vpn >> log2 sets) mod sets */
+enum tlb_index {
+    INDEX_MOD,
+    INDEX_XOR
+}; /* set = vpn mod sets | (vpn ^ vpn >> log2 sets) mod sets */
 enum tlb_policy { POLICY_LRU, POLICY_PLRU };
 
 /* Geometry of one set-associative array. entries 0 = the array does not exist; ways == entries =
- * fully associative. sets = entries / ways must be a power of two, at most 2^20; ways at most 4096. */
+ * fully associative. sets = entries / ways must be a power of two, at most 2^20; ways at most 4096.
+ */
 struct geometry {
     uint32_t entries, ways;
     enum tlb_index index;
@@ -31,16 +35,16 @@ struct cpu {
     bool pcid;        /* guest kernel uses PCIDs */
     bool vpid;        /* TLB entries survive VM exits (VPID / ASID tags) */
 
-    /* TLBs. l1_any set: one array for all sizes, l1[] unused. l2[i] serves the page sizes (bit 0 = 4K, 1 = 2M,
-     * 2 = 1G) in l2_sizes[i]; a size served by none has no second level. */
+    /* TLBs. l1_any set: one array for all sizes, l1[] unused. l2[i] serves the page sizes (bit 0 =
+     * 4K, 1 = 2M, 2 = 1G) in l2_sizes[i]; a size served by none has no second level. */
     struct geometry l1[3]; /* 4K, 2M, 1G */
     struct geometry l1_any;
     struct geometry l2[2];
     unsigned l2_sizes[2];
 
-    /* Walk caches. intel: psc[0..3] cache PML5E, PML4E, PDPTE, PDE by address prefix, npsc likewise for
-     * the nested table by gpa prefix; amd: pwc caches entries by host-physical address, both tables.
-     * ntlb: gfn -> hfn, either kind. */
+    /* Walk caches. intel: psc[0..3] cache PML5E, PML4E, PDPTE, PDE by address prefix, npsc likewise
+     * for the nested table by gpa prefix; amd: pwc caches entries by host-physical address, both
+     * tables. ntlb: gfn -> hfn, either kind. */
     enum pwc_kind pwc_kind;
     struct geometry psc[4], npsc[4], pwc, ntlb;
 
@@ -50,20 +54,21 @@ struct cpu {
 
     /* Costs in cycles. */
     struct {
-        double access;      /* data access when no caches are modelled */
-        double stlb_hit;    /* added by a first-level miss that hits the second level */
-        double ref;         /* one table read when no caches are modelled */
-        double pwc_hit;     /* one walk-cache hit */
-        double cache[4];    /* L1, L2, L3, memory: per read or access */
-        double exit;        /* round trip of one VM exit, handler excluded */
+        double access;   /* data access when no caches are modelled */
+        double stlb_hit; /* added by a first-level miss that hits the second level */
+        double ref;      /* one table read when no caches are modelled */
+        double pwc_hit;  /* one walk-cache hit */
+        double cache[4]; /* L1, L2, L3, memory: per read or access */
+        double exit;     /* round trip of one VM exit, handler excluded */
         double fill, reflect, pt_write, cr3, invlpg, ept_violation; /* handler per reason */
-        double guest_fault; /* exception + guest kernel's handler + iret */
+        double guest_fault;                  /* exception + guest kernel's handler + iret */
         double alloc_4k, alloc_2m, alloc_1g; /* host: find and zero one page */
     } cost;
 };
 
-/* Load a built-in preset by name, or a file when `name` holds a '/' or ends in ".ini". Returns NULL and
- * a message in err (for die() with NB_USAGE or NB_DATAERR) when that fails; *code gets the exit code. */
+/* Load a built-in preset by name, or a file when `name` holds a '/' or ends in ".ini". Returns NULL
+ * and a message in err (for die() with NB_USAGE or NB_DATAERR) when that fails; *code gets the exit
+ * code. */
 const struct cpu *cpu_load(const char *name, char *err, size_t errlen, int *code);
 void cpu_free(const struct cpu *);
 

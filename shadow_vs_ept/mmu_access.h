@@ -1,8 +1,9 @@
 /* mmu_access.h: the hot path of the model: one guest access.
  *
- * An access to the unit (page or cache line, mru_shift) of the one before it changes no TLB, cache or LRU
- * state under LRU and tree-PLRU alike, so it is only counted. mru[] holds that unit for loads and, when
- * the entry is writable and dirty, for stores; any invalidation sets both to MRU_NONE.
+ * An access to the unit (page or cache line, mru_shift) of the one before it changes no TLB, cache
+ * or LRU state under LRU and tree-PLRU alike, so it is only counted. mru[] holds that unit for
+ * loads and, when the entry is writable and dirty, for stores; any invalidation sets both to
+ * MRU_NONE.
  */
 #ifndef NB_PAGING_MMU_ACCESS_H
 #define NB_PAGING_MMU_ACCESS_H
@@ -16,11 +17,11 @@ struct mmu;
 
 /* First members of struct mmu (mmu.h). */
 struct mmu_hot {
-    uint64_t mru[2];       /* [0] loads, [1] stores */
-    uint64_t count[2];     /* loads, stores */
-    unsigned char *page;   /* host memory of the 4 KiB page of the last access */
+    uint64_t mru[2];     /* [0] loads, [1] stores */
+    uint64_t count[2];   /* loads, stores */
+    unsigned char *page; /* host memory of the 4 KiB page of the last access */
     void (*slow)(struct mmu *, gva_t, unsigned store);
-    unsigned mru_shift;    /* 12, or 6 when data caches are modelled */
+    unsigned mru_shift; /* 12, or 6 when data caches are modelled */
 };
 
 static inline void mmu_touch(struct mmu *m, gva_t va, unsigned store)

@@ -50,7 +50,7 @@ enum { MAX_PHASES = 16 };
 
 struct phase_result {
     char name[32];
-    struct counters counters;  /* deltas; gauges as at its end */
+    struct counters counters; /* deltas; gauges as at its end */
 };
 
 /* Modelled cycles: count x cost, by cause. All 0 until cycles_model() fills them. */
@@ -60,14 +60,14 @@ struct cycles {
 
 struct result {
     enum outcome outcome;
-    char detail[256];          /* one sentence, with what to do; empty when OK */
+    char detail[256]; /* one sentence, with what to do; empty when OK */
     struct counters total;
     unsigned nphases;
     struct phase_result phases[MAX_PHASES];
     uint64_t meta[META_COUNT]; /* bookkeeping bytes at the end of the run */
     uint64_t memory_hash;      /* valid when has_hash */
     bool has_hash;
-    double wall_seconds;       /* measured */
+    double wall_seconds; /* measured */
 };
 
 struct engine {

@@ -2,8 +2,8 @@
  *
  * One program drives every process of the guest: u_switch() changes the address space under it,
  * as a ring-3 program whose code and stack are mapped in all of them. On the model each call goes
- * into the MMU; in the freestanding image (NB_FREESTANDING) loads and stores are instructions and the rest
- * are system calls.
+ * into the MMU; in the freestanding image (NB_FREESTANDING) loads and stores are instructions and
+ * the rest are system calls.
  *
  * ld/st      touch memory; the value does not matter (st writes nothing on the model)
  * ld64/st64  move 8 bytes, 8-byte aligned: what was stored is what is read
@@ -21,7 +21,7 @@
 struct user {
     struct mmu *mmu; /* the vCPU the program runs on */
     struct vm *vm;
-    struct rng rng;  /* seeded from --seed; all randomness of a program comes from here */
+    struct rng rng; /* seeded from --seed; all randomness of a program comes from here */
     /* Called on an access without a mapping: return 0 to retry (having mapped it), else it ends. */
     int (*on_segv)(struct user *, gva_t, unsigned error);
     void *ctx; /* for on_segv */

@@ -1,0 +1,166 @@
+/* gmem.c: the states of guest pages. The state diagram and invariants are in gmem.h. */
+#include "memmgr/gmem.h"
+
+#include <assert.h>
+
+#include "base/base.h"
+
+static unsigned mode_order(enum page_mode mode)
+{
+    return mode == PAGES_4K ? ORDER_4K : mode == PAGES_1G ? ORDER_1G : ORDER_2M;
+}
+
+struct gmem *gmem_new(struct host *h, uint64_t bytes, enum page_mode mode,
+                      const struct gmem_ops *ops, void *ctx)
+{
+    struct gmem *g = meta_calloc(META_GMEM, 1, sizeof *g);
+    *g = (struct gmem){
+        .host = h, .frames = bytes >> PAGE_SHIFT, .mode = mode, .ops = ops, .ctx = ctx};
+    assert(mode == PAGES_THP || !(g->frames & ((1ull << mode_order(mode)) - 1)));
+    g->page = meta_calloc(META_GMEM, g->frames, sizeof *g->page);
+    return g;
+}
+
+void gmem_free(struct gmem *g)
+{
+    for (uint64_t i = 0; i < g->frames;) {
+        unsigned order = gmem_order(g, gfn(i));
+        if (gmem_state(g, gfn(i)) == PG_RESIDENT)
+            host_release(g->host, gmem_hfn(g, gfn(i)), order);
+        i += 1ull << order;
+    }
+    meta_free(META_GMEM, g->page);
+    meta_free(META_GMEM, g);
+}
+
+static void set_resident(struct gmem *g, uint64_t first, hfn_t h, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        g->page[first + i] = (h.n + i) << PAGE_SHIFT | order << 4 | PG_RESIDENT;
+    g->resident += 1ull << order;
+    g->allocs[order == ORDER_4K ? 0 : order == ORDER_2M ? 1 : 2]++;
+}
+
+static bool all_untouched(const struct gmem *g, uint64_t first, unsigned order)
+{
+    if (first + (1ull << order) > g->frames)
+        return false;
+    for (uint64_t i = first; i < first + (1ull << order); i++)
+        if (g->page[i] & 15)
+            return false;
+    return true;
+}
+
+enum gmem_result gmem_fault(struct gmem *g, gfn_t n)
+{
+    if (!gmem_inside(g, n))
+        return GMEM_OUTSIDE;
+    if (gmem_state(g, n) == PG_RESIDENT)
+        return GMEM_OK;
+    unsigned order = mode_order(g->mode);
+    uint64_t first = n.n & ~((1ull << order) - 1);
+    hfn_t h;
+    if (order && !all_untouched(g, first, order))
+        order = 0;
+    if (order && g->mode == PAGES_THP && !host_alloc(g->host, order, FRAME_GUEST, &h))
+        order = 0;
+    else if (order && g->mode == PAGES_THP) {
+        set_resident(g, first, h, order);
+        return GMEM_OK;
+    }
+    if (!host_alloc(g->host, order, FRAME_GUEST, &h))
+        return GMEM_NO_FRAMES;
+    set_resident(g, order ? first : n.n, h, order);
+    return GMEM_OK;
+}
+
+enum gmem_result gmem_back_all(struct gmem *g)
+{
+    hfn_t h;
+    assert(g->resident == 0);
+    if (!host_alloc_span(g->host, g->frames, FRAME_GUEST, &h))
+        return GMEM_NO_FRAMES;
+    for (uint64_t i = 0; i < g->frames; i++)
+        g->page[i] = (h.n + i) << PAGE_SHIFT | PG_RESIDENT;
+    g->resident = g->frames;
+    return GMEM_OK;
+}
+
+/* Break the block that holds n into 4 KiB pages. The caller has zapped it. */
+static void split(struct gmem *g, uint64_t n)
+{
+    unsigned order = gmem_order(g, gfn(n));
+    uint64_t first = n & ~((1ull << order) - 1);
+    for (uint64_t i = first; i < first + (1ull << order); i++)
+        g->page[i] &= ~(31ull << 4);
+    g->splits++;
+}
+
+static bool resident(const struct gmem *g, uint64_t n)
+{
+    return gmem_state(g, gfn(n)) == PG_RESIDENT;
+}
+
+void gmem_discard(struct gmem *g, gfn_t first, uint64_t n)
+{
+    assert(first.n <= g->frames && n <= g->frames - first.n);
+    uint64_t end = first.n + n;
+    for (uint64_t i = first.n; i < end; i++) {
+        if (!resident(g, i))
+            continue;
+        uint64_t size = 1ull << gmem_order(g, gfn(i)), head = i & ~(size - 1);
+        g->ops->zap(g->ctx, gfn(head), size);
+        if (size > 1 && (head < first.n || head + size > end)) {
+            split(g, i);
+            size = 1;
+        }
+        host_release(g->host, gmem_hfn(g, gfn(i)), gmem_order(g, gfn(i)));
+        for (uint64_t k = i; k < i + size; k++)
+            g->page[k] = PG_UNTOUCHED;
+        g->resident -= size;
+        i += size - 1;
+    }
+}
+
+/* Invariant (3) for the block that starts at i. */
+static const char *check_block(const struct gmem *g, uint64_t i, unsigned order)
+{
+    hfn_t h = gmem_hfn(g, gfn(i));
+    if (order != ORDER_4K && order != ORDER_2M && order != ORDER_1G)
+        return "(3) a block has an order no leaf entry maps";
+    if ((i | h.n) & ((1ull << order) - 1) || i + (1ull << order) > g->frames)
+        return "(3) a block is not aligned";
+    for (uint64_t k = 0; k < 1ull << order; k++)
+        if (g->page[i + k] != ((h.n + k) << PAGE_SHIFT | order << 4 | PG_RESIDENT))
+            return "(3) the frames of a block do not agree";
+    return NULL;
+}
+
+const char *gmem_check(const struct gmem *g)
+{
+    uint64_t count = 0, words = host_total(g->host) / 64 + 1;
+    uint64_t *seen = meta_calloc(META_GMEM, words, sizeof *seen);
+    const char *why = NULL;
+    for (uint64_t i = 0; i < g->frames && !why; i++) {
+        uint64_t h = gmem_hfn(g, gfn(i)).n;
+        if (!resident(g, i)) {
+            why = g->page[i] != PG_UNTOUCHED ? "(1) a page is in no known state" : NULL;
+            continue;
+        }
+        if (!h || h >= host_total(g->host))
+            why = "(1) a resident page has no host frame";
+        else if (seen[h / 64] >> (h % 64) & 1)
+            why = "(2) a host frame holds two guest frames";
+        else {
+            unsigned order = gmem_order(g, gfn(i));
+            seen[h / 64] |= 1ull << (h % 64);
+            count++;
+            if (!(i & ((1ull << order) - 1)))
+                why = check_block(g, i, order);
+        }
+    }
+    meta_free(META_GMEM, seen);
+    if (!why && count != g->resident)
+        why = "(4) the count of resident pages is wrong";
+    return why;
+}

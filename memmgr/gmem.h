@@ -1,0 +1,83 @@
+/* gmem.h: one guest's physical memory: which host frame holds each guest frame, and in what state.
+ *
+ *   untouched --gmem_fault--> resident(hfn) --gmem_discard--> untouched
+ *
+ * Only the functions below move a page between states. Later mechanisms add shared, swapped and
+ * ballooned pages beside these (DESIGN: policies choose which page and when, gmem moves it).
+ *
+ * A resident page belongs to a block of 2^order frames, naturally aligned on both sides, that one
+ * host leaf entry can map (order 0, 9 or 18). gmem tells the layer above through ops->zap before a
+ * translation it handed out stops being true.
+ *
+ * Invariants (gmem_check verifies all):
+ *  (1) every guest frame is in exactly one state; resident ones hold a FRAME_GUEST host frame.
+ *  (2) no host frame holds two guest frames.
+ *  (3) the frames of a block are consecutive on both sides, aligned to it, and agree on its order.
+ *  (4) resident = number of resident guest frames.
+ */
+#ifndef NB_MEMMGR_GMEM_H
+#define NB_MEMMGR_GMEM_H
+
+#include "memmgr/host.h"
+
+enum page_state { PG_UNTOUCHED, PG_RESIDENT };
+
+enum gmem_result {
+    GMEM_OK,
+    GMEM_NO_FRAMES, /* the host has no frame (of the size asked for): this VM cannot go on */
+    GMEM_OUTSIDE,   /* no such guest frame: the guest's mistake */
+};
+
+struct gmem_ops {
+    /* Translations of [first, first + n) are about to change: forget them. */
+    void (*zap)(void *ctx, gfn_t first, uint64_t n);
+};
+
+struct gmem {
+    struct host *host;
+    uint64_t frames;     /* size of the guest's memory */
+    enum page_mode mode; /* size of host pages */
+    const struct gmem_ops *ops;
+    void *ctx;
+    uint64_t *page;     /* per gfn: hfn << 12 | order << 4 | state */
+    uint64_t resident;  /* guest frames in PG_RESIDENT */
+    uint64_t allocs[3]; /* host pages allocated: 4K, 2M, 1G */
+    uint64_t splits;    /* large blocks broken up */
+};
+
+/* Guest memory of `bytes`, a multiple of the host page size (4 KiB for THP). */
+struct gmem *gmem_new(struct host *, uint64_t bytes, enum page_mode, const struct gmem_ops *,
+                      void *ctx);
+void gmem_free(struct gmem *); /* gives all frames back */
+
+static inline bool gmem_inside(const struct gmem *g, gfn_t n) { return n.n < g->frames; }
+static inline enum page_state gmem_state(const struct gmem *g, gfn_t n)
+{
+    return (enum page_state)(g->page[n.n] & 15);
+}
+static inline unsigned gmem_order(const struct gmem *g, gfn_t n)
+{
+    return (g->page[n.n] >> 4) & 31;
+}
+/* Valid when resident. */
+static inline hfn_t gmem_hfn(const struct gmem *g, gfn_t n)
+{
+    return hfn(g->page[n.n] >> PAGE_SHIFT);
+}
+static inline void *gmem_ptr(const struct gmem *g, gpa_t a)
+{
+    return host_ptr(g->host, hfn_hpa(gmem_hfn(g, gpa_gfn(a))) | (a & PAGE_MASK));
+}
+
+/* Make a guest frame resident, with the block its page mode asks for; no-op when it is. Under THP,
+ * and where part of a large block is in use, falls back to 4 KiB; 2M and 1G modes do not
+ * fall back for lack of memory. */
+enum gmem_result gmem_fault(struct gmem *, gfn_t);
+/* Back the whole guest with consecutive frames: a machine without a VMM. */
+enum gmem_result gmem_back_all(struct gmem *);
+/* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed. */
+void gmem_discard(struct gmem *, gfn_t first, uint64_t n);
+
+const char *gmem_check(const struct gmem *);
+
+#endif
