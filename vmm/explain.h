@@ -2,24 +2,8 @@
 #ifndef NB_VMM_EXPLAIN_H
 #define NB_VMM_EXPLAIN_H
 
+#include "shadow_vs_ept/walk_log.h"
 #include "vmm/engine.h"
-
-enum walk_dim { DIM_GUEST, DIM_NESTED, DIM_SHADOW };
-
-/* One table entry read by the walk, in order. */
-struct walk_step {
-    enum walk_dim dim;
-    unsigned level;       /* of the entry: 5..1 */
-    unsigned guest_level; /* DIM_NESTED: the guest table (5..1) whose gpa is being translated; 0 =
-                             the data page */
-    uint64_t index;       /* 0..511 in its table */
-    gpa_t gpa;      /* DIM_GUEST: guest-physical address of the entry; DIM_NESTED: the gpa being
-                       translated */
-    hpa_t hpa;      /* host-physical address of the entry */
-    uint64_t value; /* the entry, as the walk found it */
-};
-
-enum { WALK_MAX_STEPS = 64 };
 
 struct walk_report {
     gva_t gva;

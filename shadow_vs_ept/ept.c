@@ -1,0 +1,201 @@
+/* ept.c: nested paging (Intel EPT, AMD NPT). The hardware walks two tables.
+ *
+ * Each guest table reference, and the data reference, is a guest-physical address that the nested
+ * table translates: (g + 1)(h + 1) - 1 references when g and h levels are read (24 for 4 and 4).
+ * The guest's table writes, CR3 loads and INVLPGs cost no exit; the first touch of a guest frame,
+ * by the guest's program, its kernel or the walk itself, is one EPT violation, which maps the host
+ * page (4 KiB, 2 MiB or 1 GiB) behind it.
+ *
+ * Simplification, stated: A and D bits of the nested table are set when an entry is made; the model
+ * does not charge for setting them.
+ *
+ * Invariants (checked by check()):
+ *  (1) every leaf maps exactly the block gmem holds there, with its size.
+ *  (2) table_frames counts the tables reachable from the root.
+ */
+#include <stdio.h>
+
+#include "shadow_vs_ept/walk.h"
+
+struct ept {
+    hpa_t root;
+};
+
+static int init(struct mmu_vm *vm, char *err, size_t errlen)
+{
+    (void)err, (void)errlen;
+    struct ept *s = vm->state = meta_calloc(META_PAGING, 1, sizeof *s);
+    s->root = mmu_table_alloc(vm);
+    return 0;
+}
+
+/* Free the table at t and all below it. */
+static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
+{
+    const uint64_t *e = mmu_ptr(vm, t);
+    for (unsigned i = 0; level > 1 && i < 512; i++)
+        if ((e[i] & PTE_P) && !pte_is_leaf(e[i], level))
+            free_tables(vm, e[i] & PTE_ADDR, level - 1);
+    mmu_table_free(vm, t);
+}
+
+static void fini(struct mmu_vm *vm)
+{
+    struct ept *s = vm->state;
+    free_tables(vm, s->root, vm->host_levels);
+    meta_free(META_PAGING, s);
+}
+
+ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
+                        const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    walk2d(m, a, w, m->vm->levels, pwc, cached, log);
+}
+WALK_VARIANTS(walk)
+
+/* The entry that maps gpa at `level`, making the tables above it. */
+static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
+{
+    const struct ept *s = vm->state;
+    hpa_t t = s->root;
+    for (unsigned l = vm->host_levels; l > level; l--) {
+        uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
+        if (!(*e & PTE_P))
+            *e = mmu_table_alloc(vm) | PTE_P | PTE_W | PTE_U | PTE_A;
+        t = *e & PTE_ADDR;
+    }
+    return mmu_ptr(vm, t + 8 * level_index(gpa, level));
+}
+
+/* The present leaf that maps gpa and its level, or NULL. */
+static uint64_t *leaf_of(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
+{
+    const struct ept *s = vm->state;
+    hpa_t t = s->root;
+    for (unsigned l = vm->host_levels;; l--) {
+        uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
+        if (!(*e & PTE_P))
+            return NULL;
+        if (pte_is_leaf(*e, l)) {
+            *level = l;
+            return e;
+        }
+        t = *e & PTE_ADDR;
+    }
+}
+
+/* Map the resident block around gpa. An empty table left by smaller pages gives way to a larger
+ * leaf. */
+static void map(struct mmu_vm *vm, gpa_t gpa)
+{
+    unsigned order = gmem_order(vm->gm, gpa_gfn(gpa)), level = 1 + order / 9;
+    uint64_t first = gpa_gfn(gpa).n & ~((1ull << order) - 1);
+    uint64_t *e = entry_at(vm, gpa, level);
+    if ((*e & PTE_P) && !pte_is_leaf(*e, level)) {
+        free_tables(vm, *e & PTE_ADDR, level - 1);
+        mmu_vm_flush_all(vm);
+    }
+    *e = hfn_hpa(gmem_hfn(vm->gm, gfn(first))) | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D |
+         (level > 1 ? PTE_PS : 0);
+}
+
+/* One EPT violation at gpa; false when the guest has no such memory. */
+static bool violation(struct mmu *m, gpa_t gpa)
+{
+    struct mmu_vm *vm = m->vm;
+    mmu_exit(m, CTR_exit_ept_violation);
+    switch (gmem_fault(vm->gm, gpa_gfn(gpa))) {
+    case GMEM_OUTSIDE:
+        return false;
+    case GMEM_NO_FRAMES:
+        vm->ops->no_frames(vm->ctx);
+    case GMEM_OK:
+        break;
+    }
+    map(vm, gpa);
+    return true;
+}
+
+static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+{
+    if (violation(m, w->gpa))
+        return FIX_RETRY;
+    w->error = PF_P | PF_U | PF_RSVD | (a->store ? PF_W : 0);
+    return FIX_REFLECT;
+}
+
+static void guest_cr3(struct mmu *m, uint64_t cr3)
+{
+    const struct ept *s = m->vm->state;
+    m->levels = m->vm->host_levels;
+    m->root = s->root;
+    m->guest_root = cr3 & PTE_ADDR;
+    mmu_load_tag(m, cr3);
+}
+
+static void guest_touch(struct mmu *m, gfn_t g, bool write)
+{
+    unsigned level;
+    (void)write;
+    if (!leaf_of(m->vm, gfn_gpa(g), &level))
+        violation(m, gfn_gpa(g));
+}
+
+static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+{
+    guest_touch(m, gpa_gfn(gpa), true);
+    *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
+}
+
+static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+{
+    for (uint64_t i = first.n; i < first.n + n;) {
+        unsigned level = 1;
+        uint64_t *e = leaf_of(vm, gfn_gpa(gfn(i)), &level);
+        if (e)
+            *e = 0;
+        uint64_t size = 1ull << (9 * (level - 1));
+        i = (i & ~(size - 1)) + size;
+    }
+    mmu_vm_flush_all(vm);
+}
+
+static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+{
+    *shadow = 0;
+    *nested = vm->table_frames << PAGE_SHIFT;
+}
+
+static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint64_t first,
+                               uint64_t *count)
+{
+    const uint64_t *e = mmu_ptr(vm, t);
+    const char *why = NULL;
+    ++*count;
+    for (unsigned i = 0; i < 512 && !why; i++) {
+        uint64_t g = first + ((uint64_t)i << (9 * (level - 1)));
+        if (!(e[i] & PTE_P))
+            continue;
+        if (!pte_is_leaf(e[i], level))
+            why = check_table(vm, e[i] & PTE_ADDR, level - 1, g, count);
+        else if (g >= vm->gm->frames || gmem_state(vm->gm, gfn(g)) != PG_RESIDENT ||
+                 gmem_order(vm->gm, gfn(g)) != 9 * (level - 1) ||
+                 hfn_hpa(gmem_hfn(vm->gm, gfn(g))) != pte_leaf_addr(e[i], level))
+            why = "ept (1) a nested leaf does not map gmem's block";
+    }
+    return why;
+}
+
+static const char *check(struct mmu_vm *vm)
+{
+    const struct ept *s = vm->state;
+    uint64_t count = 0;
+    const char *why = check_table(vm, s->root, vm->host_levels, 0, &count);
+    return why ? why : count != vm->table_frames ? "ept (2) table_frames is wrong" : NULL;
+}
+
+REGISTER(paging, ept,
+         .summary = "nested paging: two-dimensional walks, no exits for the guest's own tables",
+         .init = init, .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
+         .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va, .guest_pt_write = guest_pt_write,
+         .guest_touch = guest_touch, .zap = zap, .table_bytes = table_bytes, .check = check);

@@ -1,0 +1,472 @@
+/* mmu.c: what every strategy shares: lookup, the retry loop around a walk, fills, flushes,
+ * counting.
+ *
+ * Trust. A TLB entry is a promise made at fill time: it may outlive a change of the guest's tables
+ * until the guest invalidates it (that is the architecture), but never a change of the host's (zap
+ * flushes). A store needs an entry with TLB_W and TLB_D; one that lacks them is a hit for the
+ * counters, and a new walk
+ * ("assist") decides, as processors do before they fault or to set the dirty bit.
+ *
+ * Invariants:
+ *  (1) hot.mru[] names only a unit whose entry is the most recently used one of its L1 set.
+ *  (2) a key is at most once in an array.
+ *  (3) tlb_l1_misses >= tlb_l2_misses; hits are derived, so hits + misses = accesses.
+ *  (4) walk_reads + walk_refs_lost = all entries read by walks (= sum of pt_* when caches are
+ * modelled).
+ */
+#include "shadow_vs_ept/mmu.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    MAX_RETRIES = 64
+}; /* repairs one access may need: levels x (fault, fill) leaves ample room */
+
+static inline unsigned va_vpn_shift(unsigned size) { return 12 + 9 * size; }
+static inline uint64_t vpn(gva_t va, unsigned size) { return (va << 7 >> 7) >> va_vpn_shift(size); }
+
+/* Value of the entry for va in one TLB level, counted as a use; its page size in *size. */
+static inline uint64_t *lookup(struct mmu *m, struct assoc *const *level, gva_t va, unsigned *size)
+{
+    for (unsigned s = 0; s < 3; s++) {
+        if (!(m->sizes >> s & 1) || !level[s])
+            continue;
+        uint64_t *v = assoc_get(level[s], vpn(va, s), tlb_key(va, s, m->tag));
+        if (!v && m->globals)
+            v = assoc_get(level[s], vpn(va, s), tlb_key(va, s, TAG_GLOBAL));
+        if (v) {
+            *size = s;
+            return v;
+        }
+    }
+    return NULL;
+}
+
+static unsigned entry_tag(const struct mmu *m, uint64_t val)
+{
+    return val & TLB_G ? TAG_GLOBAL : m->tag;
+}
+
+/* Change the entry in place where it is, leaving the order of use alone; false when it is not
+ * there. */
+static bool refresh(struct mmu *m, struct assoc *a, gva_t va, unsigned size, uint64_t val)
+{
+    uint64_t *v = a ? assoc_peek(a, vpn(va, size), tlb_key(va, size, entry_tag(m, val))) : NULL;
+    if (v)
+        *v = val;
+    return v != NULL;
+}
+
+static void insert(struct mmu *m, struct assoc *a, gva_t va, unsigned size, uint64_t val)
+{
+    if (a)
+        assoc_put(a, vpn(va, size), tlb_key(va, size, entry_tag(m, val)), val);
+}
+
+/* A walk gave `val`. Entries that are there are brought up to date in both levels; a new one goes
+ * to both. */
+static void fill(struct mmu *m, gva_t va, unsigned size, uint64_t val)
+{
+    m->sizes |= 1u << size;
+    m->globals |= (val & TLB_G) != 0;
+    bool in_l1 = refresh(m, m->l1[size], va, size, val),
+         in_l2 = refresh(m, m->l2[size], va, size, val);
+    if (in_l1)
+        return;
+    insert(m, m->l1[size], va, size, val);
+    if (!in_l2)
+        insert(m, m->l2[size], va, size, val);
+}
+
+static void book(struct mmu *m, const struct walk *w, bool assist)
+{
+    if (w->status != WALK_OK) {
+        m->c.walk_refs_lost += w->reads;
+        return;
+    }
+    m->c.walks++;
+    m->c.walks_assist += assist;
+    m->c.walk_refs += w->refs;
+    m->c.walk_refs_nested += w->refs_nested;
+    m->c.walk_reads += w->reads;
+}
+
+static void deliver(struct mmu *m, const struct access *a, unsigned error)
+{
+    m->vm->ops->guest_fault(m->vm->ctx, a->va, error);
+}
+
+/* Walk, repair, deliver, until the access has a translation. */
+static uint64_t translate(struct mmu *m, const struct access *a, bool assist, unsigned *size)
+{
+    struct walk w;
+    for (unsigned tries = 0; tries < MAX_RETRIES; tries++) {
+        m->walk(m, a, &w);
+        book(m, &w, assist);
+        if (w.status == WALK_OK) {
+            *size = w.size;
+            return w.page | w.flags;
+        }
+        if (w.status == WALK_GUEST_FAULT || m->vm->paging->fix(m, a, &w) == FIX_REFLECT)
+            deliver(m, a, w.error);
+    }
+    m->vm->ops->no_progress(m->vm->ctx, a->va);
+}
+
+/* The access has entry `val` of `size`: remember it as the most recent. */
+static inline void remember(struct mmu *m, gva_t va, unsigned size, uint64_t val)
+{
+    uint64_t unit = va >> m->hot.mru_shift;
+    uint64_t hpa = (val & PTE_ADDR) + (va & ((1ull << va_vpn_shift(size)) - 1));
+    m->hot.mru[0] = unit;
+    m->hot.mru[1] = (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D) ? unit : MRU_NONE;
+    m->hot.page = (unsigned char *)mmu_ptr(m->vm, hpa & ~PAGE_MASK);
+}
+
+static inline bool allows(uint64_t val, bool store)
+{
+    return !store || (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D);
+}
+
+/* One access that is not to the unit of the last one. Returns its host-physical address. */
+static inline hpa_t access(struct mmu *m, gva_t va, unsigned store)
+{
+    struct access a = {va, store};
+    unsigned size = 0;
+    uint64_t val, *v = lookup(m, m->l1, va, &size);
+    if (likely(v != NULL)) {
+        val = *v;
+    } else {
+        m->c.tlb_l1_misses++;
+        v = lookup(m, m->l2, va, &size);
+        if (v) {
+            val = *v;
+            insert(m, m->l1[size], va, size, val);
+        } else {
+            m->c.tlb_l2_misses++;
+            val = translate(m, &a, false, &size);
+            fill(m, va, size, val);
+        }
+    }
+    if (unlikely(!allows(val, store))) {
+        val = translate(m, &a, true, &size);
+        fill(m, va, size, val);
+    }
+    remember(m, va, size, val);
+    return (val & PTE_ADDR) + (va & ((1ull << va_vpn_shift(size)) - 1));
+}
+
+static void slow(struct mmu *m, gva_t va, unsigned store) { access(m, va, store); }
+
+static void slow_cached(struct mmu *m, gva_t va, unsigned store)
+{
+    hpa_t a = access(m, va, store);
+    m->c.v[CTR_data_l1_hits + cache_access(m, a)]++;
+}
+
+/* ---- flushes ---- */
+
+static void forget_mru(struct mmu *m) { m->hot.mru[0] = m->hot.mru[1] = MRU_NONE; }
+
+/* Linear walk caches: INVLPG and CR3 loads drop all of them (SDM vol. 3A, 4.10.4.1 demands it of
+ * the current PCID; more is allowed). AMD's address-tagged cache holds guest entries, so it goes
+ * too. */
+static void drop_linear_walk_caches(struct mmu *m)
+{
+    for (unsigned i = 0; i < 4; i++)
+        assoc_clear(&m->psc[i]);
+    assoc_clear(&m->pwc);
+}
+
+/* Apply to each TLB array once. */
+static void each_tlb(struct mmu *m, bool (*drop)(uint64_t, uint64_t), uint64_t ctx)
+{
+    for (unsigned i = 0; i < 3; i++)
+        assoc_drop(&m->l1_own[i], drop, ctx);
+    assoc_drop(&m->l1_any, drop, ctx);
+    for (unsigned i = 0; i < 2; i++)
+        assoc_drop(&m->l2_own[i], drop, ctx);
+}
+
+static unsigned key_tag(uint64_t key) { return key >> 3 & 0x1fff; }
+static bool has_tag(uint64_t key, uint64_t tag) { return key_tag(key) == tag; }
+static bool not_global(uint64_t key, uint64_t unused)
+{
+    (void)unused;
+    return key_tag(key) != TAG_GLOBAL;
+}
+
+void mmu_flush_va(struct mmu *m, gva_t va)
+{
+    for (unsigned s = 0; s < 3; s++)
+        for (unsigned g = 0; g < 2; g++) {
+            uint64_t key = tlb_key(va, s, g ? TAG_GLOBAL : m->tag);
+            if (m->l1[s])
+                assoc_del(m->l1[s], vpn(va, s), key);
+            if (m->l2[s])
+                assoc_del(m->l2[s], vpn(va, s), key);
+        }
+    drop_linear_walk_caches(m);
+    forget_mru(m);
+}
+
+void mmu_flush_tag(struct mmu *m, unsigned tag)
+{
+    m->c.tlb_flushes++;
+    each_tlb(m, has_tag, tag);
+    drop_linear_walk_caches(m);
+    forget_mru(m);
+}
+
+/* Without global entries a flush is a clear. */
+void mmu_flush_nonglobal(struct mmu *m)
+{
+    m->c.tlb_flushes++;
+    if (m->globals)
+        each_tlb(m, not_global, 0);
+    else {
+        for (unsigned i = 0; i < 3; i++)
+            assoc_clear(&m->l1_own[i]);
+        assoc_clear(&m->l1_any);
+        for (unsigned i = 0; i < 2; i++)
+            assoc_clear(&m->l2_own[i]);
+    }
+    drop_linear_walk_caches(m);
+    forget_mru(m);
+}
+
+void mmu_flush_all(struct mmu *m)
+{
+    m->globals = false;
+    mmu_flush_nonglobal(m);
+    for (unsigned i = 0; i < 4; i++)
+        assoc_clear(&m->npsc[i]);
+    assoc_clear(&m->ntlb);
+}
+
+void mmu_vm_flush_all(struct mmu_vm *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        mmu_flush_all(vm->vcpu[i]);
+}
+
+void mmu_load_tag(struct mmu *m, uint64_t cr3)
+{
+    if (!m->vm->cpu->pcid) {
+        m->tag = 0;
+        mmu_flush_nonglobal(m);
+        return;
+    }
+    m->tag = (unsigned)(cr3 & CR3_PCID);
+    if (cr3 & CR3_KEEP)
+        forget_mru(m);
+    else
+        mmu_flush_tag(m, m->tag);
+}
+
+/* ---- events ---- */
+
+void mmu_exit(struct mmu *m, enum counter_id reason)
+{
+    m->c.exits++;
+    m->c.v[reason]++;
+    if (!m->vm->cpu->vpid)
+        mmu_flush_all(m);
+}
+
+void mmu_guest_cr3(struct mmu *m, uint64_t cr3)
+{
+    m->c.guest_cr3_loads++;
+    m->vm->paging->guest_cr3(m, cr3);
+}
+
+void mmu_guest_invlpg(struct mmu *m, gva_t va)
+{
+    m->c.guest_invlpgs++;
+    m->vm->paging->guest_invlpg(m, va);
+}
+
+void mmu_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+{
+    m->c.guest_pt_writes++;
+    m->vm->paging->guest_pt_write(m, gpa, entry);
+}
+
+void mmu_guest_touch(struct mmu *m, gfn_t g, bool write)
+{
+    m->vm->paging->guest_touch(m, g, write);
+}
+
+/* ---- tables ---- */
+
+hpa_t mmu_table_alloc(struct mmu_vm *vm)
+{
+    hfn_t h;
+    if (!host_alloc(vm->host, ORDER_4K, FRAME_TABLE, &h))
+        vm->ops->no_frames(vm->ctx);
+    vm->table_frames++;
+    return hfn_hpa(h);
+}
+
+void mmu_table_free(struct mmu_vm *vm, hpa_t table)
+{
+    vm->table_frames--;
+    host_release(vm->host, hpa_hfn(table), ORDER_4K);
+}
+
+/* ---- life ---- */
+
+struct mmu_vm *mmu_vm_new(const struct paging *paging, const struct cpu *cpu, struct host *host,
+                          struct gmem *gm, unsigned levels, unsigned host_levels,
+                          const struct mmu_ops *ops, void *ctx, char *err, size_t errlen)
+{
+    struct mmu_vm *vm = meta_calloc(META_MMU, 1, sizeof *vm);
+    *vm = (struct mmu_vm){.paging = paging,
+                          .cpu = cpu,
+                          .host = host,
+                          .gm = gm,
+                          .levels = levels,
+                          .host_levels = host_levels,
+                          .ops = ops,
+                          .ctx = ctx};
+    if (paging->init(vm, err, errlen) != 0) {
+        meta_free(META_MMU, vm);
+        return NULL;
+    }
+    return vm;
+}
+
+static void init_tlbs(struct mmu *m, const struct cpu *c)
+{
+    assoc_init(&m->l1_any, &c->l1_any);
+    for (unsigned s = 0; s < 3; s++) {
+        assoc_init(&m->l1_own[s], &c->l1[s]);
+        m->l1[s] = m->l1_any.ways ? &m->l1_any : m->l1_own[s].ways ? &m->l1_own[s] : NULL;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assoc_init(&m->l2_own[i], &c->l2[i]);
+        for (unsigned s = 0; s < 3 && m->l2_own[i].ways; s++)
+            if (c->l2_sizes[i] >> s & 1 && !m->l2[s])
+                m->l2[s] = &m->l2_own[i];
+    }
+}
+
+struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
+{
+    const struct cpu *c = vm->cpu;
+    struct mmu *m = meta_calloc(META_MMU, 1, sizeof *m);
+    assert(vm->nvcpus < MAX_VCPUS);
+    m->vm = vm;
+    m->levels = vm->levels;
+    m->walk = vm->paging->walk_for(vm);
+    init_tlbs(m, c);
+    for (unsigned i = 0; i < 4; i++) {
+        assoc_init(&m->psc[i], &c->psc[i]);
+        assoc_init(&m->npsc[i], &c->npsc[i]);
+    }
+    assoc_init(&m->pwc, &c->pwc);
+    assoc_init(&m->ntlb, &c->ntlb);
+    for (unsigned i = 0; i < 3; i++)
+        assoc_init(&m->cache[i], &c->cache[i]);
+    bool cached = c->cache[0].entries != 0;
+    m->hot.slow = cached ? slow_cached : slow;
+    m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
+    forget_mru(m);
+    vm->vcpu[vm->nvcpus++] = m;
+    return m;
+}
+
+static void free_vcpu(struct mmu *m)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        assoc_fini(&m->l1_own[i]);
+        assoc_fini(&m->cache[i]);
+    }
+    assoc_fini(&m->l1_any);
+    for (unsigned i = 0; i < 2; i++)
+        assoc_fini(&m->l2_own[i]);
+    for (unsigned i = 0; i < 4; i++) {
+        assoc_fini(&m->psc[i]);
+        assoc_fini(&m->npsc[i]);
+    }
+    assoc_fini(&m->pwc);
+    assoc_fini(&m->ntlb);
+    meta_free(META_MMU, m);
+}
+
+void mmu_vm_free(struct mmu_vm *vm)
+{
+    vm->paging->fini(vm);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        free_vcpu(vm->vcpu[i]);
+    meta_free(META_MMU, vm);
+}
+
+/* Counters an engine without caches, or without these mechanisms yet, cannot see. */
+static void mark_unseen(const struct mmu *m, struct counters *out)
+{
+    static const enum counter_id later[] = {CTR_shared_frames, CTR_saved_frames, CTR_cow_breaks,
+                                            CTR_swap_ins,      CTR_swap_outs,    CTR_balloon_pages,
+                                            CTR_exit_mmio,     CTR_exit_io,      CTR_exit_hypercall,
+                                            CTR_exit_hlt,      CTR_exit_intr};
+    for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
+        out->unseen[later[i]] = true;
+    for (unsigned i = CTR_pt_l1_hits; i <= CTR_data_mem_reads; i++)
+        out->unseen[i] = !m->cache[0].ways;
+}
+
+void mmu_counters(struct mmu *m, struct counters *out)
+{
+    struct counters *c = &m->c;
+    const struct gmem *g = m->vm->gm;
+    c->loads = m->hot.count[0];
+    c->stores = m->hot.count[1];
+    c->accesses = c->loads + c->stores;
+    c->tlb_l1_hits = c->accesses - c->tlb_l1_misses;
+    c->tlb_l2_hits = c->tlb_l1_misses - c->tlb_l2_misses;
+    m->vm->paging->table_bytes(m->vm, &c->shadow_pt_bytes, &c->nested_pt_bytes);
+    c->host_frames = g->resident;
+    c->host_allocs_4k = g->allocs[0];
+    c->host_allocs_2m = g->allocs[1];
+    c->host_allocs_1g = g->allocs[2];
+    c->splits = g->splits;
+    *out = *c;
+    if (m->cache[0]
+            .ways) /* repeats of a line are counted, not looked up: they hit the first level */
+        out->data_l1_hits = c->accesses - c->data_l2_hits - c->data_l3_hits - c->data_mem_reads;
+    mark_unseen(m, out);
+}
+
+static const char *check_array(const struct assoc *a)
+{
+    for (uint64_t set = 0; a->ways && set <= a->set_mask; set++) {
+        const uint64_t *k = a->slot + set * 2 * a->ways;
+        for (uint32_t i = 0; i < a->ways; i++) {
+            if (!k[i])
+                continue;
+            if (!a->plru && i && !k[i - 1])
+                return "mmu: an empty way stands before a used one";
+            for (uint32_t j = 0; j < i; j++)
+                if (k[j] == k[i])
+                    return "mmu (2) a key is twice in a set";
+        }
+    }
+    return NULL;
+}
+
+const char *mmu_check(const struct mmu *m)
+{
+    const struct assoc *const all[] = {&m->l1_own[0], &m->l1_own[1], &m->l1_own[2], &m->l1_any,
+                                       &m->l2_own[0], &m->l2_own[1], &m->psc[0],    &m->psc[1],
+                                       &m->psc[2],    &m->psc[3],    &m->npsc[0],   &m->npsc[1],
+                                       &m->npsc[2],   &m->npsc[3],   &m->pwc,       &m->ntlb,
+                                       &m->cache[0],  &m->cache[1],  &m->cache[2]};
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        const char *why = check_array(all[i]);
+        if (why)
+            return why;
+    }
+    return m->c.tlb_l1_misses < m->c.tlb_l2_misses ? "mmu (3) more L2 misses than L1 misses" : NULL;
+}

@@ -1,0 +1,127 @@
+/* mmu.h: a vCPU's MMU and the paging state of its VM.
+ *
+ * What every strategy shares lives here and in mmu.c: TLBs, walk caches, data caches, the retry
+ * loop around a walk, and counting. A strategy (paging.h) only says how to walk, how to repair and
+ * how to react to guest and host events.
+ *
+ * struct mmu     one vCPU: its TLBs, walk caches, CR3 and counters
+ * struct mmu_vm  one VM: memory, tables, strategy state, and its vCPUs
+ */
+#ifndef NB_PAGING_MMU_H
+#define NB_PAGING_MMU_H
+
+#include "base/counters.h"
+#include "base/pte.h"
+#include "memmgr/gmem.h"
+#include "shadow_vs_ept/assoc.h"
+#include "shadow_vs_ept/mmu_access.h"
+#include "shadow_vs_ept/paging.h"
+
+/* TLB entry. Key: vpn << 16 | tag << 3 | size << 1 | 1, with size 0, 1, 2 = 4K, 2M, 1G. Tag: the
+ * PCID, or TAG_GLOBAL. Value: host-physical address of the page | TLB_* flags. */
+#define TAG_GLOBAL 0x1000u
+#define TLB_W 1ull /* stores are allowed */
+#define TLB_D 2ull /* the dirty bit is set: a store needs no walk */
+#define TLB_G 4ull /* global */
+
+static inline uint64_t tlb_key(gva_t va, unsigned size, unsigned tag)
+{
+    return (va << 7 >> 7) >> (12 + 9 * size) << 16 | (uint64_t)tag << 3 | size << 1 | 1;
+}
+
+/* What the MMU asks of the engine. */
+struct mmu_ops {
+    /* Deliver a #PF; returns when the access should be retried. */
+    void (*guest_fault)(void *ctx, gva_t va, unsigned error);
+    /* The host has no frame left for this VM: ends its run. */
+    __attribute__((noreturn)) void (*no_frames)(void *ctx);
+    /* The guest made an access that can never complete: ends its run. */
+    __attribute__((noreturn)) void (*no_progress)(void *ctx, gva_t va);
+};
+
+enum { MAX_VCPUS = 64 };
+
+struct mmu_vm {
+    const struct paging *paging;
+    const struct cpu *cpu;
+    struct host *host;
+    struct gmem *gm;
+    unsigned levels, host_levels;
+    void *state;           /* the strategy's own */
+    uint64_t table_frames; /* frames the strategy's tables occupy now */
+    const struct mmu_ops *ops;
+    void *ctx;
+    unsigned nvcpus;
+    struct mmu *vcpu[MAX_VCPUS];
+};
+
+struct mmu {
+    struct mmu_hot hot; /* first: mmu_access.h */
+    walk_fn walk;       /* the strategy's, for this CPU's caches */
+    struct mmu_vm *vm;
+    unsigned levels; /* of the table that walk1d() reads */
+    hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */
+    gpa_t guest_root;
+    unsigned tag;   /* PCID in use, 0 without PCIDs */
+    unsigned sizes; /* page sizes ever put into the TLBs: bit per size */
+    bool globals;   /* a global entry was ever put in */
+
+    struct assoc l1_own[3], l1_any, l2_own[2];
+    struct assoc *l1[3], *l2[3]; /* by page size; NULL = none */
+    struct assoc psc[4], npsc[4], pwc, ntlb;
+    struct assoc cache[3];
+    struct counters c;
+};
+
+/* A VM's paging: strategy, memory and sizes as given. NULL with the reason in err when the strategy
+ * cannot run so. On no_frames during init returns NULL too. */
+struct mmu_vm *mmu_vm_new(const struct paging *, const struct cpu *, struct host *, struct gmem *,
+                          unsigned levels, unsigned host_levels, const struct mmu_ops *, void *ctx,
+                          char *err, size_t errlen);
+void mmu_vm_free(struct mmu_vm *);
+struct mmu *mmu_add_vcpu(struct mmu_vm *);
+
+/* Counters of the vCPU, brought up to date (derived ones, gauges). */
+void mmu_counters(struct mmu *, struct counters *out);
+
+/* ---- guest events: the engine's hw_* calls end here ---- */
+void mmu_guest_cr3(struct mmu *, uint64_t cr3);
+void mmu_guest_invlpg(struct mmu *, gva_t);
+void mmu_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
+void mmu_guest_touch(struct mmu *, gfn_t, bool write);
+
+/* ---- for strategies ---- */
+/* One VM exit: counts it and its reason; without VPID it costs the TLBs. */
+void mmu_exit(struct mmu *, enum counter_id reason);
+/* Drop translations: of one address in the current tag, of one tag, of everything but globals, of
+ * everything. */
+void mmu_flush_va(struct mmu *, gva_t);
+void mmu_flush_tag(struct mmu *, unsigned tag);
+void mmu_flush_nonglobal(struct mmu *);
+void mmu_flush_all(struct mmu *);       /* one vCPU, host-side caches too */
+void mmu_vm_flush_all(struct mmu_vm *); /* all vCPUs */
+/* The TLB's part of a CR3 load: new tag, flush unless kept. */
+void mmu_load_tag(struct mmu *, uint64_t cr3);
+/* A zeroed frame for a table; ends the VM when there is none. */
+hpa_t mmu_table_alloc(struct mmu_vm *);
+void mmu_table_free(struct mmu_vm *, hpa_t);
+static inline uint64_t *mmu_ptr(const struct mmu_vm *vm, hpa_t a) { return host_ptr(vm->host, a); }
+
+/* The data caches serve host-physical address a: 0 = L1 .. 3 = memory. */
+static inline unsigned cache_access(struct mmu *m, hpa_t a)
+{
+    uint64_t line = a >> 6, key = line + 1;
+    unsigned level = 0;
+    while (level < 3 && !(m->cache[level].ways && assoc_get(&m->cache[level], line, key)))
+        level++;
+    for (unsigned i = 0; i < level; i++)
+        if (m->cache[i].ways)
+            assoc_put(&m->cache[i], line, key, 0);
+    return level;
+}
+
+/* NULL, or a sentence naming what is broken in the TLBs: a duplicate key, or an entry whose size
+ * and value do not fit. */
+const char *mmu_check(const struct mmu *);
+
+#endif

@@ -1,0 +1,78 @@
+/* paging.h: the strategy contract. One strategy = one file ending in REGISTER(paging, NAME, ...).
+ *
+ * A virtual MMU is driven by events: the hardware's walk on a TLB miss, what the guest does to its
+ * tables, and what the host does to the memory below. A strategy reacts to each:
+ *
+ *   walk    hardware: read tables, count, say why it stopped. Must not change host state except A/D
+ * bits. fix     hypervisor, after WALK_EXIT: repair what was missing, count the exit; the walk is
+ * retried. guest_* the guest loaded CR3, ran INVLPG, wrote a table entry, touched a frame through
+ * its direct map zap     the host is about to change the frames below [first, first + n)
+ *
+ * mmu.c owns the retry loop, the TLBs and the counting of accesses. A walk counts its references in
+ * struct walk; mmu.c books them as completed or lost.
+ */
+#ifndef NB_PAGING_PAGING_H
+#define NB_PAGING_PAGING_H
+
+#include "base/addr.h"
+#include "base/registry.h"
+
+struct mmu;
+struct mmu_vm;
+struct walk_log;
+
+struct access {
+    gva_t va;
+    bool store; /* user-mode data access: a load when false */
+};
+
+enum walk_status {
+    WALK_OK,          /* translated */
+    WALK_GUEST_FAULT, /* the guest's tables forbid it and the hardware delivers #PF itself */
+    WALK_EXIT,        /* the hypervisor must act: fix() */
+};
+
+/* One walk. Inputs are in struct access; all of this is output. */
+struct walk {
+    enum walk_status status;
+    unsigned error; /* #PF error code; valid when WALK_GUEST_FAULT, and after FIX_REFLECT */
+    gpa_t gpa; /* address that had no nested translation; valid when WALK_EXIT of a nested walk */
+    bool nested_fault; /* the exit is a nested-table fault */
+    hpa_t page;        /* host-physical address of the effective page; valid when WALK_OK */
+    unsigned size;     /* 0, 1, 2 = 4K, 2M, 1G: effective page; valid when WALK_OK */
+    uint64_t flags;    /* TLB_W, TLB_D, TLB_G; valid when WALK_OK */
+    unsigned refs, refs_nested; /* entries an uncached walk reads */
+    unsigned reads;             /* entries really read */
+};
+
+typedef void (*walk_fn)(struct mmu *, const struct access *, struct walk *);
+
+enum fix_result {
+    FIX_RETRY,   /* repaired: walk again */
+    FIX_REFLECT, /* the fault is the guest's own: deliver it with w->error */
+};
+
+struct paging {
+    const char *name, *summary;
+    /* Per-VM state. 0, or -1 with the reason in err. */
+    int (*init)(struct mmu_vm *, char *err, size_t errlen);
+    void (*fini)(struct mmu_vm *);
+    /* The walk specialised for a CPU's walk caches and data caches. */
+    walk_fn (*walk_for)(const struct mmu_vm *);
+    /* The same walk without caches, logging each reference it makes. */
+    void (*explain)(struct mmu *, const struct access *, struct walk *, struct walk_log *);
+    enum fix_result (*fix)(struct mmu *, const struct access *, struct walk *);
+    void (*guest_cr3)(struct mmu *, uint64_t cr3);
+    void (*guest_invlpg)(struct mmu *, gva_t);
+    void (*guest_pt_write)(struct mmu *, gpa_t, uint64_t entry);
+    void (*guest_touch)(struct mmu *, gfn_t, bool write);
+    void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
+    /* Bytes of shadow and nested tables now. */
+    void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
+    /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
+    const char *(*check)(struct mmu_vm *);
+};
+
+REGISTRY(paging);
+
+#endif

@@ -1,0 +1,213 @@
+/* shadow.c: shadow paging with write-protected guest tables.
+ *
+ * The hardware walks the hypervisor's shadow tables, whose references per walk are the levels of
+ * the effective page. The hypervisor keeps them true by seeing everything the guest does to its
+ * own:
+ *
+ *   guest #PF            intercepted. The guest's own fault: one exit, reflected. A mapping the
+ * guest has and the shadow lacks: one exit, filled (a "hidden" fault). first store          the
+ * sPTE is read-only until the guest's D bit is set: one more hidden fault after a load, none when
+ * the first access is a store. write to a shadowed  one exit, emulated; the sPTE derived from that
+ * entry is dropped and filled again on table                use. A table not yet walked is not
+ * shadowed, and its writes are free. CR3 load, INVLPG     one exit each. Shadow pages outlive the
+ * CR3 that made them, so a process switched back to finds its tables filled. a table's frame is
+ * first clear, copy or user store to it: one exit (counted as pt_write); its shadow used for data
+ * pages are dropped. kernel's first touch of a frame the host has not backed: one exit (fill). The
+ * kernel's direct map is else taken as mapped; its fills are not modelled.
+ *
+ * A and D bits of guest entries are set by the hypervisor when it fills, as hardware would have.
+ * Shadow tables are always in sync or absent (see the invariants in shadow_pt.h).
+ */
+#include "shadow_vs_ept/shadow_pt.h"
+#include "shadow_vs_ept/walk.h"
+
+static int init(struct mmu_vm *vm, char *err, size_t errlen)
+{
+    (void)err, (void)errlen;
+    vm->state = spt_new(vm);
+    return 0;
+}
+
+static void fini(struct mmu_vm *vm) { spt_free(vm->state); }
+
+ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
+                        const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    walk1d(m, a, w, 0, ~0ull, WALK_EXIT, DIM_SHADOW, pwc, cached, log);
+}
+WALK_VARIANTS(walk)
+
+/* The guest's own translation of one access, as the hypervisor reads it. */
+struct guest_walk {
+    uint64_t entry[6], *at[6]; /* by level: value and place in guest memory */
+    unsigned leaf;
+    gpa_t gpa;      /* of the byte accessed */
+    unsigned error; /* valid when guest_walk() is false */
+};
+
+static bool fault(struct guest_walk *g, const struct access *a, unsigned why)
+{
+    g->error = why | PF_U | (a->store ? PF_W : 0);
+    return false;
+}
+
+/* False: the fault is the guest's own, g->error. The page of a table that was never written reads
+ * as zero. */
+static bool guest_walk(struct mmu *m, const struct access *a, struct guest_walk *g)
+{
+    struct gmem *gm = m->vm->gm;
+    gpa_t table = m->guest_root;
+    uint64_t rights = PTE_W | PTE_U;
+    for (unsigned l = m->vm->levels;; l--) {
+        gfn_t f = gpa_gfn(table);
+        if (!gmem_inside(gm, f))
+            return fault(g, a, PF_P | PF_RSVD);
+        if (gmem_state(gm, f) != PG_RESIDENT)
+            return fault(g, a, 0);
+        g->at[l] = gmem_ptr(gm, table + 8 * level_index(a->va, l));
+        uint64_t e = g->entry[l] = *g->at[l];
+        if (!(e & PTE_P))
+            return fault(g, a, 0);
+        if ((l > 3 && (e & PTE_PS)) || (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
+            return fault(g, a, PF_P | PF_RSVD);
+        rights &= e;
+        g->leaf = l;
+        if (pte_is_leaf(e, l))
+            break;
+        table = e & PTE_ADDR;
+    }
+    g->gpa =
+        pte_leaf_addr(g->entry[g->leaf], g->leaf) + (a->va & ((1ull << level_shift(g->leaf)) - 1));
+    if (!walk_permits(rights, a))
+        return fault(g, a, PF_P);
+    return gmem_inside(m->vm->gm, gpa_gfn(g->gpa)) || fault(g, a, PF_P | PF_RSVD);
+}
+
+/* Set A on the guest's path and D for a store, as the hardware's own walk would. */
+static void mark(struct mmu *m, struct guest_walk *g, bool store)
+{
+    for (unsigned l = g->leaf; l <= m->vm->levels; l++)
+        *g->at[l] = g->entry[l] |= PTE_A;
+    if (store)
+        *g->at[g->leaf] = g->entry[g->leaf] |= PTE_D;
+}
+
+static struct sp *root_page(struct mmu *m)
+{
+    struct spt *s = m->vm->state;
+    struct sp *root = spt_get(s, gpa_gfn(m->guest_root), m->vm->levels);
+    m->root = root->table;
+    return root;
+}
+
+/* Build the shadow path for a guest walk and its leaf. */
+static void fill(struct mmu *m, const struct access *a, const struct guest_walk *g)
+{
+    struct spt *s = m->vm->state;
+    struct sp *p = root_page(m);
+    gfn_t f = gpa_gfn(g->gpa);
+    uint64_t leaf = g->entry[g->leaf];
+    for (unsigned l = m->vm->levels;; l--) {
+        unsigned idx = level_index(a->va, l), want = spt_max_level(s, f);
+        uint64_t first = f.n & ~((1ull << (9 * (l - 1))) - 1);
+        if (l <= g->leaf && l <= want) {
+            bool writable = (leaf & PTE_W) && (leaf & PTE_D) && !spt_shadowed(s, f);
+            spt_map(s, p, idx, gfn(first), writable ? leaf : leaf & ~PTE_W);
+            return;
+        }
+        struct sp *child = spt_child(s, p, idx);
+        if (l > g->leaf && !child) {
+            child = spt_get(s, gpa_gfn(g->entry[l] & PTE_ADDR), l - 1);
+            spt_link(s, p, idx, child, g->entry[l]);
+        } else if (!child)
+            child = spt_link_direct(s, p, idx, gfn(first), leaf);
+        p = child;
+    }
+}
+
+static void back(struct mmu *m, gfn_t f)
+{
+    if (gmem_fault(m->vm->gm, f) == GMEM_NO_FRAMES)
+        m->vm->ops->no_frames(m->vm->ctx);
+}
+
+static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+{
+    struct guest_walk g = {0};
+    if (!guest_walk(m, a, &g)) {
+        mmu_exit(m, CTR_exit_reflect);
+        w->error = g.error;
+        return FIX_REFLECT;
+    }
+    gfn_t f = gpa_gfn(g.gpa);
+    if (a->store &&
+        spt_shadowed(m->vm->state, f)) { /* ring 3 stores here: it is no table any more */
+        mmu_exit(m, CTR_exit_pt_write);
+        spt_drop_gfn(m->vm->state, f);
+    } else
+        mmu_exit(m, CTR_exit_fill);
+    back(m, f);
+    mark(m, &g, a->store);
+    fill(m, a, &g);
+    return FIX_RETRY;
+}
+
+static void guest_cr3(struct mmu *m, uint64_t cr3)
+{
+    mmu_exit(m, CTR_exit_cr3);
+    m->levels = m->vm->levels;
+    m->guest_root = cr3 & PTE_ADDR;
+    root_page(m);
+    mmu_load_tag(m, cr3);
+}
+
+static void guest_invlpg(struct mmu *m, gva_t va)
+{
+    mmu_exit(m, CTR_exit_invlpg);
+    mmu_flush_va(m, va);
+}
+
+static void guest_touch(struct mmu *m, gfn_t f, bool write)
+{
+    if (write && spt_shadowed(m->vm->state, f)) {
+        mmu_exit(m, CTR_exit_pt_write);
+        spt_drop_gfn(m->vm->state, f);
+    }
+    if (gmem_state(m->vm->gm, f) != PG_RESIDENT) {
+        mmu_exit(m, CTR_exit_fill);
+        back(m, f);
+    }
+}
+
+static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+{
+    struct spt *s = m->vm->state;
+    gfn_t f = gpa_gfn(gpa);
+    if (spt_shadowed(s, f)) {
+        mmu_exit(m, CTR_exit_pt_write);
+        back(m, f);
+        spt_entry_written(s, f, (unsigned)(gpa >> 3 & 511));
+    } else
+        guest_touch(m, f, true);
+    *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
+}
+
+static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+{
+    spt_zap(vm->state, first, n);
+    mmu_vm_flush_all(vm);
+}
+
+static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+{
+    *shadow = vm->table_frames << PAGE_SHIFT;
+    *nested = 0;
+}
+
+static const char *check(struct mmu_vm *vm) { return spt_check(vm->state); }
+
+REGISTER(paging, shadow,
+         .summary = "shadow tables; every write to a guest table traps and is emulated",
+         .init = init, .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
+         .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write,
+         .guest_touch = guest_touch, .zap = zap, .table_bytes = table_bytes, .check = check);

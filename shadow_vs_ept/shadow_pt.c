@@ -1,0 +1,431 @@
+/* shadow_pt.c: the cache of shadow page tables. Terms and invariants are in shadow_pt.h.
+ *
+ * Design. Guest tables are few and their writes frequent, so what a write must find is found by
+ * gfn: a hash of shadow pages by guest table, and for each gfn a list ("rmap") of the leaf sPTEs
+ * that map it. Lists are chains of small nodes in one growing array; a list is the index of its
+ * first node. Nothing here may be trusted after a guest write but through spt_entry_written(), and
+ * after a host change but through spt_zap().
+ *
+ * The order of lists depends only on the sequence of events, never on addresses, so runs repeat.
+ */
+#include "shadow_vs_ept/shadow_pt.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct node {
+    hpa_t spte; /* address of the sPTE */
+    uint32_t next;
+};
+
+struct spt {
+    struct mmu_vm *vm;
+    struct sp **page;              /* by id; [0] unused; NULL = free id */
+    uint32_t npages, cap, free_id; /* free ids are chained through free_next */
+    uint32_t *free_next;
+    uint32_t *hash, hash_mask;           /* chains of ids, by guest table */
+    uint32_t live;                       /* shadow pages now */
+    uint32_t *by_table;                  /* by hfn: id of the shadow page there */
+    uint32_t *rmap;                      /* by gfn: list of leaf sPTEs */
+    uint16_t *shadowed;                  /* by gfn: indirect shadow pages standing for it */
+    uint32_t *shadowed_2m, *shadowed_1g; /* shadowed gfns in each 2 MiB, 1 GiB */
+    struct node *node;
+    uint32_t nnodes, node_cap, free_node;
+};
+
+/* ---- lists ---- */
+
+static void list_add(struct spt *s, uint32_t *head, hpa_t spte)
+{
+    uint32_t n = s->free_node;
+    if (n)
+        s->free_node = s->node[n].next;
+    else {
+        if (s->nnodes == s->node_cap) {
+            s->node_cap = s->node_cap ? 2 * s->node_cap : 1024;
+            s->node = meta_realloc(META_PAGING, s->node, s->node_cap * sizeof *s->node);
+        }
+        n = s->nnodes++;
+    }
+    s->node[n] = (struct node){spte, *head};
+    *head = n;
+}
+
+static void list_del(struct spt *s, uint32_t *head, hpa_t spte)
+{
+    for (uint32_t *p = head; *p; p = &s->node[*p].next)
+        if (s->node[*p].spte == spte) {
+            uint32_t n = *p;
+            *p = s->node[n].next;
+            s->node[n].next = s->free_node;
+            s->free_node = n;
+            return;
+        }
+    assert(!"an sPTE is missing from its list");
+}
+
+/* ---- shadow pages ---- */
+
+static uint32_t *chain(const struct spt *s, uint64_t g)
+{
+    return &s->hash[(g * 0x9e3779b97f4a7c15ull >> 32) & s->hash_mask];
+}
+
+static void grow_hash(struct spt *s)
+{
+    uint32_t size = s->hash ? 2 * (s->hash_mask + 1) : 256;
+    if (s->hash)
+        meta_free(META_PAGING, s->hash);
+    s->hash = meta_calloc(META_PAGING, size, sizeof *s->hash);
+    s->hash_mask = size - 1;
+    for (uint32_t i = 1; i < s->npages; i++)
+        if (s->page[i] && !s->page[i]->direct) {
+            uint32_t *c = chain(s, s->page[i]->gfn);
+            s->page[i]->next = *c;
+            *c = i;
+        }
+}
+
+struct spt *spt_new(struct mmu_vm *vm)
+{
+    struct spt *s = meta_calloc(META_PAGING, 1, sizeof *s);
+    uint64_t frames = vm->gm->frames;
+    s->vm = vm;
+    s->npages = s->nnodes = 1; /* 0 means none */
+    s->node_cap = 1024;
+    s->node = meta_calloc(META_PAGING, s->node_cap, sizeof *s->node);
+    s->by_table = meta_calloc(META_PAGING, host_total(vm->host), sizeof *s->by_table);
+    s->rmap = meta_calloc(META_PAGING, frames, sizeof *s->rmap);
+    s->shadowed = meta_calloc(META_PAGING, frames, sizeof *s->shadowed);
+    s->shadowed_2m = meta_calloc(META_PAGING, (frames >> ORDER_2M) + 1, sizeof *s->shadowed_2m);
+    s->shadowed_1g = meta_calloc(META_PAGING, (frames >> ORDER_1G) + 1, sizeof *s->shadowed_1g);
+    grow_hash(s);
+    return s;
+}
+
+void spt_free(struct spt *s)
+{
+    for (uint32_t i = 1; i < s->npages; i++)
+        if (s->page[i]) {
+            mmu_table_free(s->vm, s->page[i]->table);
+            if (s->page[i]->target)
+                meta_free(META_PAGING, s->page[i]->target);
+            meta_free(META_PAGING, s->page[i]);
+        }
+    void *const arrays[] = {s->page,     s->free_next,   s->hash,        s->by_table, s->rmap,
+                            s->shadowed, s->shadowed_2m, s->shadowed_1g, s->node};
+    for (unsigned i = 0; i < ARRAY_SIZE(arrays); i++)
+        if (arrays[i])
+            meta_free(META_PAGING, arrays[i]);
+    meta_free(META_PAGING, s);
+}
+
+static uint32_t new_id(struct spt *s)
+{
+    if (s->free_id) {
+        uint32_t id = s->free_id;
+        s->free_id = s->free_next[id];
+        return id;
+    }
+    if (s->npages >= s->cap) {
+        s->cap = s->cap ? 2 * s->cap : 256;
+        s->page = meta_realloc(META_PAGING, s->page, s->cap * sizeof *s->page);
+        s->free_next = meta_realloc(META_PAGING, s->free_next, s->cap * sizeof *s->free_next);
+    }
+    return s->npages++;
+}
+
+static struct sp *new_page(struct spt *s, gfn_t g, unsigned level, bool direct)
+{
+    hpa_t table = mmu_table_alloc(s->vm); /* may end the VM: before anything changes */
+    struct sp *p = meta_calloc(META_PAGING, 1, sizeof *p);
+    p->gfn = g.n;
+    p->table = table;
+    p->level = (uint8_t)level;
+    p->direct = direct;
+    p->id = new_id(s);
+    if (!direct)
+        p->target = meta_calloc(META_PAGING, 512, sizeof *p->target);
+    s->page[p->id] = p;
+    s->by_table[hpa_hfn(table).n] = p->id;
+    s->live++;
+    return p;
+}
+
+struct sp *spt_of_table(const struct spt *s, hpa_t table)
+{
+    uint32_t id = s->by_table[hpa_hfn(table).n];
+    return id ? s->page[id] : NULL;
+}
+
+bool spt_shadowed(const struct spt *s, gfn_t g) { return s->shadowed[g.n] != 0; }
+
+unsigned spt_max_level(const struct spt *s, gfn_t g)
+{
+    unsigned level = 1 + gmem_order(s->vm->gm, g) / 9;
+    if (level == 3 && s->shadowed_1g[g.n >> ORDER_1G])
+        level = 2;
+    if (level == 2 && s->shadowed_2m[g.n >> ORDER_2M])
+        level = 1;
+    return level;
+}
+
+/* ---- entries ---- */
+
+static uint64_t *entry(const struct spt *s, const struct sp *p, unsigned idx)
+{
+    return mmu_ptr(s->vm, p->table + 8 * idx);
+}
+
+/* First gfn that leaf idx of p maps. */
+static uint64_t leaf_gfn(const struct sp *p, unsigned idx)
+{
+    return p->direct ? p->gfn + ((uint64_t)idx << (9 * (p->level - 1))) : p->target[idx];
+}
+
+struct sp *spt_child(const struct spt *s, const struct sp *p, unsigned idx)
+{
+    uint64_t e = *entry(s, p, idx);
+    return (e & PTE_P) && !pte_is_leaf(e, p->level) ? spt_of_table(s, e & PTE_ADDR) : NULL;
+}
+
+static void free_page(struct spt *s, struct sp *p);
+
+/* Drop entry idx. A direct child goes with its only parent. */
+static void zap_entry(struct spt *s, struct sp *p, unsigned idx)
+{
+    uint64_t *e = entry(s, p, idx);
+    if (!(*e & PTE_P))
+        return;
+    struct sp *child = spt_child(s, p, idx);
+    if (child)
+        list_del(s, &child->parents, p->table + 8 * idx);
+    else
+        list_del(s, &s->rmap[leaf_gfn(p, idx)], p->table + 8 * idx);
+    *e = 0;
+    if (child && child->direct)
+        free_page(s, child);
+}
+
+/* Drop the sPTE at address a. */
+static void zap_spte(struct spt *s, hpa_t a)
+{
+    zap_entry(s, spt_of_table(s, a & ~PAGE_MASK), (unsigned)(a >> 3 & 511));
+}
+
+static void count_shadowed(struct spt *s, uint64_t g, int by)
+{
+    bool before = s->shadowed[g] != 0;
+    s->shadowed[g] = (uint16_t)(s->shadowed[g] + by);
+    int change = (s->shadowed[g] != 0) - before;
+    s->shadowed_2m[g >> ORDER_2M] += (uint32_t)change;
+    s->shadowed_1g[g >> ORDER_1G] += (uint32_t)change;
+}
+
+/* Free a shadow page. Hardware may still hold pointers to it: the caller's event must flush; to be
+ * safe from any caller, this does. */
+static void free_page(struct spt *s, struct sp *p)
+{
+    for (unsigned i = 0; i < 512; i++)
+        zap_entry(s, p, i);
+    while (p->parents)
+        zap_spte(s, s->node[p->parents].spte);
+    if (!p->direct) {
+        uint32_t *c = chain(s, p->gfn);
+        while (*c != p->id)
+            c = &s->page[*c]->next;
+        *c = p->next;
+        count_shadowed(s, p->gfn, -1);
+        meta_free(META_PAGING, p->target);
+    }
+    for (unsigned i = 0; i < s->vm->nvcpus; i++)
+        if (s->vm->vcpu[i]->root == p->table)
+            s->vm->vcpu[i]->root =
+                0; /* frame 0 is empty: the next walk exits and finds a new root */
+    s->by_table[hpa_hfn(p->table).n] = 0;
+    mmu_table_free(s->vm, p->table);
+    s->page[p->id] = NULL;
+    s->free_next[p->id] = s->free_id;
+    s->free_id = p->id;
+    s->live--;
+    meta_free(META_PAGING, p);
+    mmu_vm_flush_all(s->vm);
+}
+
+static unsigned spte_level(const struct spt *s, hpa_t a)
+{
+    return spt_of_table(s, a & ~PAGE_MASK)->level;
+}
+
+/* Drop the leaves of level `level` or above in the list of gfn `first`. */
+static bool zap_list(struct spt *s, uint64_t first, unsigned level)
+{
+    bool any = false;
+    for (uint32_t n = s->rmap[first]; n;) {
+        hpa_t a = s->node[n].spte;
+        n = s->node[n].next;
+        if (spte_level(s, a) >= level) {
+            zap_spte(s, a);
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* No writable leaf may map g any more; large ones that cover it go. */
+static void write_protect(struct spt *s, uint64_t g)
+{
+    bool flush = zap_list(s, g & ~((1ull << ORDER_2M) - 1), 2);
+    flush |= zap_list(s, g & ~((1ull << ORDER_1G) - 1), 3);
+    for (uint32_t n = s->rmap[g]; n; n = s->node[n].next) {
+        uint64_t *e = mmu_ptr(s->vm, s->node[n].spte);
+        flush |= (*e & PTE_W) != 0;
+        *e &= ~PTE_W;
+    }
+    if (flush)
+        mmu_vm_flush_all(s->vm);
+}
+
+struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
+{
+    for (uint32_t i = *chain(s, g.n); i; i = s->page[i]->next)
+        if (s->page[i]->gfn == g.n && s->page[i]->level == level)
+            return s->page[i];
+    struct sp *p = new_page(s, g, level, false);
+    uint32_t *c = chain(s, g.n);
+    p->next = *c;
+    *c = p->id;
+    count_shadowed(s, g.n, 1);
+    if (s->shadowed[g.n] == 1)
+        write_protect(s, g.n);
+    if (s->live > s->hash_mask)
+        grow_hash(s);
+    return p;
+}
+
+void spt_link(struct spt *s, struct sp *p, unsigned idx, struct sp *child, uint64_t rights)
+{
+    zap_entry(s, p, idx);
+    *entry(s, p, idx) = child->table | (rights & (PTE_W | PTE_U | PTE_NX)) | PTE_P | PTE_A;
+    list_add(s, &child->parents, p->table + 8 * idx);
+}
+
+struct sp *spt_link_direct(struct spt *s, struct sp *p, unsigned idx, gfn_t first, uint64_t rights)
+{
+    struct sp *child = new_page(s, first, p->level - 1u, true);
+    spt_link(s, p, idx, child, rights);
+    return child;
+}
+
+void spt_map(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights)
+{
+    zap_entry(s, p, idx);
+    if (!p->direct)
+        p->target[idx] = (uint32_t)g.n;
+    *entry(s, p, idx) = hfn_hpa(gmem_hfn(s->vm->gm, g)) |
+                        (rights & (PTE_W | PTE_U | PTE_NX | PTE_G)) | PTE_P | PTE_A |
+                        (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
+    list_add(s, &s->rmap[g.n], p->table + 8 * idx);
+}
+
+/* ---- events ---- */
+
+void spt_entry_written(struct spt *s, gfn_t g, unsigned idx)
+{
+    for (uint32_t i = *chain(s, g.n); i; i = s->page[i]->next)
+        if (s->page[i]->gfn == g.n)
+            zap_entry(s, s->page[i], idx);
+}
+
+void spt_drop_gfn(struct spt *s, gfn_t g)
+{
+    for (uint32_t i = *chain(s, g.n); i;) {
+        struct sp *p = s->page[i];
+        i = p->next;
+        if (p->gfn == g.n)
+            free_page(s, p);
+    }
+}
+
+void spt_zap(struct spt *s, gfn_t first, uint64_t n)
+{
+    zap_list(s, first.n & ~((1ull << ORDER_1G) - 1), 3);
+    zap_list(s, first.n & ~((1ull << ORDER_2M) - 1), 2);
+    for (uint64_t g = first.n; g < first.n + n; g++)
+        zap_list(s, g, 1);
+}
+
+/* ---- checker ---- */
+
+static bool on_list(const struct spt *s, uint32_t head, hpa_t spte)
+{
+    for (; head; head = s->node[head].next)
+        if (s->node[head].spte == spte)
+            return true;
+    return false;
+}
+
+/* Invariant (2): a leaf of an indirect page against its guest entry. */
+static const char *check_guest_entry(const struct spt *s, const struct sp *p, unsigned idx,
+                                     uint64_t e)
+{
+    uint64_t ge = *(const uint64_t *)gmem_ptr(s->vm->gm, (p->gfn << PAGE_SHIFT) + 8 * idx);
+    if (!(ge & PTE_P) || !pte_is_leaf(ge, p->level) ||
+        pte_leaf_addr(ge, p->level) >> PAGE_SHIFT != p->target[idx])
+        return "shadow (2) a leaf does not follow its guest entry";
+    return (e & PTE_W) && (ge & (PTE_W | PTE_D)) != (PTE_W | PTE_D)
+               ? "shadow (2) a leaf is writable too early"
+               : NULL;
+}
+
+static const char *check_leaf(const struct spt *s, const struct sp *p, unsigned idx, uint64_t e)
+{
+    uint64_t g = leaf_gfn(p, idx), n = 1ull << (9 * (p->level - 1));
+    if (g + n > s->vm->gm->frames || gmem_state(s->vm->gm, gfn(g)) != PG_RESIDENT ||
+        hfn_hpa(gmem_hfn(s->vm->gm, gfn(g))) != (e & PTE_ADDR) ||
+        n > 1ull << gmem_order(s->vm->gm, gfn(g)))
+        return "shadow (1) a leaf does not map gmem's frame";
+    for (uint64_t k = g; k < g + n && (e & PTE_W); k++)
+        if (s->shadowed[k])
+            return "shadow (3) a writable leaf covers a guest table";
+    if (!on_list(s, s->rmap[g], p->table + 8 * idx))
+        return "shadow (4) a leaf is not in its rmap list";
+    return p->direct ? NULL : check_guest_entry(s, p, idx, e);
+}
+
+static const char *check_page(const struct spt *s, const struct sp *p, uint64_t *listed)
+{
+    if (p->direct && (!p->parents || s->node[p->parents].next))
+        return "shadow (5) a direct page has not exactly one parent";
+    for (unsigned i = 0; i < 512; i++) {
+        uint64_t e = *entry(s, p, i);
+        const struct sp *child = spt_child(s, p, i);
+        const char *why = NULL;
+        if (!(e & PTE_P))
+            continue;
+        ++*listed;
+        if (pte_is_leaf(e, p->level))
+            why = check_leaf(s, p, i, e);
+        else if (!child || child->level + 1 != p->level ||
+                 !on_list(s, child->parents, p->table + 8 * i))
+            why = "shadow (4) a link is not in its child's list of parents";
+        if (why)
+            return why;
+    }
+    return NULL;
+}
+
+const char *spt_check(struct spt *s)
+{
+    uint64_t listed = 0, nodes = s->nnodes - 1;
+    for (uint32_t i = 1; i < s->npages; i++) {
+        const char *why = s->page[i] ? check_page(s, s->page[i], &listed) : NULL;
+        if (why)
+            return why;
+    }
+    for (uint32_t n = s->free_node; n; n = s->node[n].next)
+        nodes--;
+    if (nodes != listed)
+        return "shadow (4) a list names an sPTE that is gone";
+    return s->live != s->vm->table_frames ? "shadow (6) table_frames is wrong" : NULL;
+}

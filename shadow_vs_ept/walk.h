@@ -1,0 +1,382 @@
+/* walk.h: the hardware's page walks, one- and two-dimensional.
+ *
+ * Written once as always-inline functions over constants (kind of walk caches, data caches,
+ * logging) and instantiated per combination, so that the loop that runs holds no test of an option.
+ *
+ * Counting. refs is what a walk without walk caches reads: a walk-cache hit adds the references it
+ * saved, so refs / walks is exact theory whatever the caches. reads is what was really read.
+ *
+ * Walk caches (REFERENCES: RevAnC, DMT, Bhargava et al. 2008).
+ *   intel: psc[] keyed by address prefix and tag gives the host-physical address of the next guest
+ * table
+ *          ("combined" in the nested case: it skips the host walk too), npsc[] likewise by gpa
+ * prefix. amd:   pwc keyed by the host-physical address of a non-leaf entry, of either table. ntlb:
+ * gfn -> hfn in both. As the architecture demands, an entry enters a walk cache only with its
+ * accessed bit set: ours enter at the end of a walk that completed.
+ *
+ * A bits are set when the walk completes, D when a store completes; a failed walk writes nothing.
+ */
+#ifndef NB_PAGING_WALK_H
+#define NB_PAGING_WALK_H
+
+#include "shadow_vs_ept/mmu.h"
+#include "shadow_vs_ept/walk_log.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#define PSC_W (1ull << 62) /* permissions gathered above the cached table */
+#define PSC_U (1ull << 63)
+#define PSC_ADDR 0x000ffffffffff000ull /* bits 0..5 refs, 6..11 refs_nested so far */
+
+/* psc[] and npsc[] slot of a non-leaf entry at `level`. */
+#define PSC_SLOT(level) (5 - (level))
+
+ALWAYS_INLINE uint64_t psc_prefix(uint64_t va, unsigned level)
+{
+    return (va << 7 >> 7) >> level_shift(level);
+}
+ALWAYS_INLINE uint64_t psc_key(uint64_t va, unsigned level, unsigned tag)
+{
+    return psc_prefix(va, level) << 16 | (uint64_t)tag << 3 | 1;
+}
+
+/* Read the entry at ea, through what caches table reads. */
+ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsigned level,
+                                 const enum pwc_kind pwc, const bool cached)
+{
+    if (pwc == PWC_AMD && level > 1 && m->pwc.ways) {
+        uint64_t *v = assoc_get(&m->pwc, ea >> 3, ea | 1);
+        if (v) {
+            m->c.pwc_hits++;
+            return *v;
+        }
+    }
+    w->reads++;
+    if (cached)
+        m->c.v[CTR_pt_l1_hits + cache_access(m, ea)]++;
+    uint64_t e = *mmu_ptr(m->vm, ea);
+    if (pwc == PWC_AMD && level > 1 && m->pwc.ways && (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A) &&
+        !pte_is_leaf(e, level))
+        assoc_put(&m->pwc, ea >> 3, ea | 1, e);
+    return e;
+}
+
+ALWAYS_INLINE void walk_note(struct walk_log *log, enum walk_dim dim, unsigned level,
+                             unsigned guest_level, gpa_t gpa, hpa_t ea, uint64_t value)
+{
+    if (log && log->n < WALK_MAX_STEPS)
+        log->step[log->n++] =
+            (struct walk_step){dim, level, guest_level, ea >> 3 & 511, gpa, ea, value};
+}
+
+/* What a walk remembers of the way down, by level. */
+struct walk_path {
+    hpa_t ea[6];        /* entry read at this level; 0 = skipped by a walk cache */
+    uint64_t above[6];  /* PSC_W | PSC_U gathered above this level, and refs before reading it */
+    unsigned top, leaf; /* levels really read: top .. leaf */
+};
+
+ALWAYS_INLINE void walk_fault(struct walk *w, const struct access *a, uint64_t why)
+{
+    w->status = WALK_GUEST_FAULT;
+    w->error = (unsigned)(why | PF_U | (a->store ? PF_W : 0));
+}
+
+/* Permissions gathered over the levels decide a user access (SDM vol. 3A, 4.6.1). */
+ALWAYS_INLINE bool walk_permits(uint64_t rights, const struct access *a)
+{
+    return (rights & PTE_U) && (!a->store || (rights & PTE_W));
+}
+
+/* The walk completed: set A along the path and D in the leaf, where they are clear. */
+ALWAYS_INLINE void walk_mark(struct mmu *m, const struct walk_path *p, uint64_t all, uint64_t leaf,
+                             bool store)
+{
+    if (unlikely(!(all & PTE_A)))
+        for (unsigned l = p->leaf; l <= p->top; l++)
+            *mmu_ptr(m->vm, p->ea[l]) |= PTE_A;
+    if (store && !(leaf & PTE_D))
+        *mmu_ptr(m->vm, p->ea[p->leaf]) |= PTE_A | PTE_D;
+}
+
+/* Enter the non-leaf entries just used into the prefix-tagged caches. */
+ALWAYS_INLINE void psc_fill(struct mmu *m, gva_t va, const struct walk_path *p)
+{
+    for (unsigned l = p->leaf + 1; l <= p->top; l++) {
+        struct assoc *c = &m->psc[PSC_SLOT(l)];
+        if (c->ways)
+            assoc_put(c, psc_prefix(va, l), psc_key(va, l, m->tag),
+                      (p->ea[l - 1] & PSC_ADDR) | p->above[l - 1]);
+    }
+}
+
+/* Deepest prefix-tagged hit: level of the table to go on with (`levels` = none), its value in *hit.
+ */
+ALWAYS_INLINE unsigned psc_lookup(struct mmu *m, struct assoc *caches, uint64_t va, unsigned levels,
+                                  unsigned tag, uint64_t *hit)
+{
+    for (unsigned l = 2; l <= levels; l++) {
+        struct assoc *c = &caches[PSC_SLOT(l)];
+        uint64_t *v = c->ways ? assoc_get(c, psc_prefix(va, l), psc_key(va, l, tag)) : NULL;
+        if (v) {
+            m->c.pwc_hits++;
+            *hit = *v;
+            return l - 1;
+        }
+    }
+    return levels;
+}
+
+ALWAYS_INLINE void walk_done(struct walk *w, gva_t va, hpa_t byte, unsigned size, uint64_t rights,
+                             uint64_t leaf, bool store)
+{
+    w->status = WALK_OK;
+    w->size = size;
+    w->page = byte - (va & ((1ull << (12 + 9 * size)) - 1));
+    w->flags = (rights & PTE_W ? TLB_W : 0) | (leaf & PTE_D || store ? TLB_D : 0) |
+               (leaf & PTE_G ? TLB_G : 0);
+}
+
+/* One-dimensional walk of tables that lie at base + address, base + address < limit: the guest's
+ * own (native) or shadow tables (base 0). A missing or forbidding entry ends it with `fail`. */
+ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w, hpa_t base,
+                          uint64_t limit, const enum walk_status fail, const enum walk_dim dim,
+                          const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    unsigned level = m->levels;
+    uint64_t table = m->root, rights = PTE_W | PTE_U, all = PTE_A, e;
+    struct walk_path p;
+    *w = (struct walk){.status = fail};
+    if (unlikely(!canonical(a->va, m->levels))) {
+        walk_fault(w, a, 0);
+        return;
+    }
+    if (pwc == PWC_INTEL) {
+        uint64_t hit = 0;
+        level = psc_lookup(m, m->psc, a->va, m->levels, m->tag, &hit);
+        if (level != m->levels) {
+            table = (hit & PSC_ADDR) - base;
+            rights = (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0);
+            w->refs = m->levels - level;
+        }
+    }
+    for (p.top = level;; level--) {
+        if (unlikely(table >= limit)) {
+            walk_fault(w, a, PF_P | PF_RSVD);
+            return;
+        }
+        hpa_t ea = base + table + 8 * level_index(a->va, level);
+        p.ea[level] = ea;
+        p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0);
+        e = walk_read(m, w, ea, level, pwc, cached);
+        w->refs++;
+        walk_note(log, dim, level, 0, ea - base, ea, e);
+        if (!(e & PTE_P)) {
+            walk_fault(w, a, 0);
+            w->status = fail;
+            return;
+        }
+        if (unlikely((level > 3 && (e & PTE_PS)) ||
+                     (pte_is_leaf(e, level) && (e & pte_rsvd(level))))) {
+            walk_fault(w, a, PF_P | PF_RSVD);
+            return;
+        }
+        rights &= e;
+        all &= e;
+        if (pte_is_leaf(e, level))
+            break;
+        table = e & PTE_ADDR;
+    }
+    p.leaf = level;
+    if (!walk_permits(rights, a)) {
+        walk_fault(w, a, PF_P);
+        w->status = fail;
+        return;
+    }
+    uint64_t mask = (1ull << level_shift(level)) - 1;
+    if (unlikely((e & PTE_ADDR & ~mask) + mask >= limit)) {
+        walk_fault(w, a, PF_P | PF_RSVD);
+        return;
+    }
+    walk_mark(m, &p, all, e, a->store);
+    if (pwc == PWC_INTEL)
+        psc_fill(m, a->va, &p);
+    walk_done(w, a->va, base + pte_leaf_addr(e, level) + (a->va & mask), level - 1, rights, e,
+              a->store);
+}
+
+/* A nested translation. */
+struct nested {
+    hpa_t hpa;     /* of the byte asked for */
+    unsigned size; /* 0, 1, 2: what its nested leaf maps */
+    bool writable;
+};
+
+/* Nested-TLB value: hpa of the 4 KiB frame | writable << 2 | size. */
+ALWAYS_INLINE void ntlb_fill(struct mmu *m, gpa_t gpa, const struct nested *n)
+{
+    assoc_put(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1,
+              (n->hpa & ~PAGE_MASK) | (uint64_t)n->writable << 2 | n->size);
+}
+
+/* Translate gpa through the nested table; false = nested fault, w->gpa says where. */
+ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
+                               struct nested *n, const enum pwc_kind pwc, const bool cached,
+                               struct walk_log *log)
+{
+    unsigned levels = m->levels, level = levels, top;
+    hpa_t table = m->root, eas[6];
+    uint64_t e, rights = PTE_W;
+    if (pwc != PWC_NONE && m->ntlb.ways) {
+        uint64_t *v = assoc_get(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1);
+        if (v) {
+            m->c.ntlb_hits++;
+            *n = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1};
+            w->refs += levels - n->size;
+            w->refs_nested += levels - n->size;
+            return true;
+        }
+    }
+    if (pwc == PWC_INTEL) {
+        uint64_t hit = 0;
+        level = psc_lookup(m, m->npsc, gpa, levels, 0, &hit);
+        if (level != levels) {
+            table = hit & PSC_ADDR;
+            rights = hit & PSC_W ? PTE_W : 0;
+        }
+    }
+    unsigned skipped = levels - level;
+    for (top = level;; level--) {
+        hpa_t ea = eas[level] = table + 8 * level_index(gpa, level);
+        e = walk_read(m, w, ea, level, pwc, cached);
+        walk_note(log, DIM_NESTED, level, guest_level, gpa, ea, e);
+        if (unlikely(!(e & PTE_P))) {
+            w->status = WALK_EXIT;
+            w->nested_fault = true;
+            w->gpa = gpa;
+            return false;
+        }
+        rights &= e;
+        if (pte_is_leaf(e, level))
+            break;
+        table = e & PTE_ADDR;
+    }
+    w->refs += top - level + 1 + skipped;
+    w->refs_nested += top - level + 1 + skipped;
+    *n = (struct nested){pte_leaf_addr(e, level) + (gpa & ((1ull << level_shift(level)) - 1)),
+                         level - 1, rights & PTE_W};
+    if (pwc == PWC_INTEL)
+        for (unsigned l = level + 1; l <= top; l++)
+            if (m->npsc[PSC_SLOT(l)].ways)
+                assoc_put(&m->npsc[PSC_SLOT(l)], psc_prefix(gpa, l), psc_key(gpa, l, 0),
+                          (eas[l - 1] & PSC_ADDR) | (rights & PTE_W ? PSC_W : 0));
+    if (pwc != PWC_NONE && m->ntlb.ways)
+        ntlb_fill(m, gpa, n);
+    return true;
+}
+
+/* Two-dimensional walk: guest tables at m->guest_root of `glevels` levels, nested table at m->root.
+ */
+ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w, unsigned glevels,
+                          const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    unsigned level = glevels;
+    gpa_t table = m->guest_root;
+    hpa_t known = 0; /* host-physical address of the table, when a walk cache gave it */
+    uint64_t rights = PTE_W | PTE_U, all = PTE_A, e;
+    struct walk_path p;
+    struct nested n;
+    *w = (struct walk){.status = WALK_GUEST_FAULT};
+    if (unlikely(!canonical(a->va, glevels))) {
+        walk_fault(w, a, 0);
+        return;
+    }
+    if (pwc == PWC_INTEL) {
+        uint64_t hit = 0;
+        level = psc_lookup(m, m->psc, a->va, glevels, m->tag, &hit);
+        if (level != glevels) {
+            known = hit & PSC_ADDR;
+            rights = (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0);
+            w->refs = hit & 63;
+            w->refs_nested = hit >> 6 & 63;
+        }
+    }
+    for (p.top = level;; level--) {
+        gpa_t ga = table + 8 * level_index(a->va, level);
+        if (pwc == PWC_INTEL && known) {
+            n.hpa = known + 8 * level_index(a->va, level);
+            known = 0;
+        } else if (!walk_nested(m, ga, level, w, &n, pwc, cached, log))
+            return;
+        p.ea[level] = n.hpa;
+        p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0) | w->refs |
+                         w->refs_nested << 6;
+        e = walk_read(m, w, n.hpa, level, pwc, cached);
+        w->refs++;
+        walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
+        if (!(e & PTE_P)) {
+            walk_fault(w, a, 0);
+            return;
+        }
+        if (unlikely((level > 3 && (e & PTE_PS)) ||
+                     (pte_is_leaf(e, level) && (e & pte_rsvd(level))))) {
+            walk_fault(w, a, PF_P | PF_RSVD);
+            return;
+        }
+        rights &= e;
+        all &= e;
+        if (pte_is_leaf(e, level))
+            break;
+        table = e & PTE_ADDR;
+    }
+    p.leaf = level;
+    if (!walk_permits(rights, a)) {
+        walk_fault(w, a, PF_P);
+        return;
+    }
+    gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
+    if (!walk_nested(m, byte, 0, w, &n, pwc, cached, log))
+        return;
+    if (unlikely(a->store && !n.writable)) {
+        w->status = WALK_EXIT;
+        w->nested_fault = true;
+        w->gpa = byte;
+        return;
+    }
+    walk_mark(m, &p, all, e, a->store);
+    if (pwc == PWC_INTEL)
+        psc_fill(m, a->va, &p);
+    walk_done(w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
+              n.writable ? rights : rights & ~PTE_W, e, a->store);
+}
+
+/* The six variants of a strategy's walk, and the table that picks one. fn(m, a, w, pwc, cached,
+ * log). */
+#define WALK_VARIANT(fn, suffix, pwc, cached)                                        \
+    static void fn##_##suffix(struct mmu *m, const struct access *a, struct walk *w) \
+    {                                                                                \
+        fn(m, a, w, pwc, cached, NULL);                                              \
+    }
+#define WALK_VARIANTS(fn)                                                           \
+    WALK_VARIANT(fn, none, PWC_NONE, false)                                         \
+    WALK_VARIANT(fn, none_cached, PWC_NONE, true)                                   \
+    WALK_VARIANT(fn, intel, PWC_INTEL, false)                                       \
+    WALK_VARIANT(fn, intel_cached, PWC_INTEL, true)                                 \
+    WALK_VARIANT(fn, amd, PWC_AMD, false)                                           \
+    WALK_VARIANT(fn, amd_cached, PWC_AMD, true)                                     \
+    static void fn##_explain(struct mmu *m, const struct access *a, struct walk *w, \
+                             struct walk_log *log)                                  \
+    {                                                                               \
+        fn(m, a, w, PWC_NONE, false, log);                                          \
+    }                                                                               \
+    static walk_fn fn##_for(const struct mmu_vm *vm)                                \
+    {                                                                               \
+        static const walk_fn table[3][2] = {                                        \
+            [PWC_NONE] = {fn##_none, fn##_none_cached},                             \
+            [PWC_INTEL] = {fn##_intel, fn##_intel_cached},                          \
+            [PWC_AMD] = {fn##_amd, fn##_amd_cached},                                \
+        };                                                                          \
+        return table[vm->cpu->pwc_kind][vm->cpu->cache[0].entries != 0];            \
+    }
+
+#endif

@@ -1,0 +1,337 @@
+/* engine_model.c: engine `model`: an exact software MMU under the guest kernel.
+ *
+ * The guest kernel and the program are compiled for the host; each privileged step (hw_*) and each
+ * load and store is a call into the MMU. The kernel's own accesses through its direct map are not
+ * modelled as accesses: they count as events (table writes) and as first touches of a frame,
+ * nothing else.
+ *
+ * A run that cannot go on (no frames, segmentation fault) is left by longjmp from wherever it is to
+ * model_run(): the machine is then only read for its counters and freed.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#include "vmm/model.h"
+
+const char *const outcome_names[] = {"ok", "host_oom", "guest_oom", "guest_segv", "aborted"};
+
+void model_end(struct hw *h, enum outcome outcome, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(h->res->detail, sizeof h->res->detail, fmt, ap);
+    va_end(ap);
+    h->res->outcome = outcome;
+    longjmp(h->end, 1);
+}
+
+/* ---- what the MMU asks ---- */
+
+static void on_fault(void *ctx, gva_t va, unsigned error)
+{
+    struct hw *h = ctx;
+    int r = gk_fault(h->kernel, va, error);
+    if (r == GK_OK) {
+        h->mmu->c.guest_faults++;
+        return;
+    }
+    if (r == GK_ENOMEM)
+        model_end(h, OUTCOME_GUEST_OOM,
+                  "the guest has no free memory for gva 0x%llx; give it more with --mem",
+                  (unsigned long long)va);
+    if (!h->user.on_segv || h->user.on_segv(&h->user, va, error) != 0)
+        model_end(h, OUTCOME_GUEST_SEGV,
+                  "the program touched gva 0x%llx (error 0x%x), which it has not mapped so",
+                  (unsigned long long)va, error);
+}
+
+static _Noreturn void on_no_frames(void *ctx)
+{
+    struct hw *h = ctx;
+    char host[24], guest[24];
+    model_end(h, OUTCOME_HOST_OOM,
+              "the host ran out of frames: --host-mem %s for a guest of %s; %llu frames hold guest "
+              "memory, %llu tables. "
+              "Raise --host-mem, or use smaller --host-page",
+              format_size(h->cfg->host_mem, host, sizeof host),
+              format_size(h->cfg->mem, guest, sizeof guest),
+              (unsigned long long)host_used(h->host, FRAME_GUEST),
+              (unsigned long long)host_used(h->host, FRAME_TABLE));
+}
+
+static _Noreturn void on_no_progress(void *ctx, gva_t va)
+{
+    model_end(
+        ctx, OUTCOME_ABORTED,
+        "the access to gva 0x%llx can never complete: the guest maps its own page table there",
+        (unsigned long long)va);
+}
+
+static const struct mmu_ops mmu_ops = {on_fault, on_no_frames, on_no_progress};
+
+static void on_zap(void *ctx, gfn_t first, uint64_t n)
+{
+    struct hw *h = ctx;
+    if (h->mvm)
+        h->mvm->paging->zap(h->mvm, first, n);
+}
+
+static const struct gmem_ops gmem_ops = {on_zap};
+
+/* ---- guest/hw.h ---- */
+
+/* A table the kernel has not written yet reads as zero without being backed. */
+uint64_t hw_pt_read(struct hw *h, gpa_t a)
+{
+    return gmem_state(h->gm, gpa_gfn(a)) == PG_RESIDENT ? *(uint64_t *)gmem_ptr(h->gm, a) : 0;
+}
+
+void hw_pt_write(struct hw *h, gpa_t a, uint64_t entry) { mmu_guest_pt_write(h->mmu, a, entry); }
+
+void hw_zero_page(struct hw *h, gfn_t g)
+{
+    mmu_guest_touch(h->mmu, g, true);
+    memset(gmem_ptr(h->gm, gfn_gpa(g)), 0, PAGE_SIZE);
+}
+
+void hw_copy_page(struct hw *h, gfn_t dst, gfn_t src)
+{
+    mmu_guest_touch(h->mmu, src, false);
+    mmu_guest_touch(h->mmu, dst, true);
+    memcpy(gmem_ptr(h->gm, gfn_gpa(dst)), gmem_ptr(h->gm, gfn_gpa(src)), PAGE_SIZE);
+}
+
+void hw_load_cr3(struct hw *h, uint64_t cr3) { mmu_guest_cr3(h->mmu, cr3); }
+void hw_invlpg(struct hw *h, gva_t va) { mmu_guest_invlpg(h->mmu, va); }
+
+void *hw_kmem(struct hw *h, size_t bytes)
+{
+    bytes = ALIGN_UP(bytes, 16);
+    if (bytes > h->kmem_left)
+        return NULL;
+    h->kmem_left -= bytes;
+    struct kmem_chunk *c = meta_calloc(META_GUEST, 1, bytes + 16);
+    c->next = h->kmem;
+    h->kmem = c;
+    return (char *)c + 16;
+}
+
+/* ---- vmm/user.h ---- */
+
+static struct hw *machine(struct user *u) { return u->hw; }
+
+int u_mmap(struct user *u, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out)
+{
+    return gk_mmap(machine(u)->kernel, hint, len, prot, flags, out);
+}
+int u_munmap(struct user *u, gva_t a, uint64_t len)
+{
+    return gk_munmap(machine(u)->kernel, a, len);
+}
+int u_mprotect(struct user *u, gva_t a, uint64_t len, unsigned prot)
+{
+    return gk_mprotect(machine(u)->kernel, a, len, prot);
+}
+int u_fork(struct user *u, int *child) { return gk_fork(machine(u)->kernel, child); }
+int u_exit(struct user *u, int pid) { return gk_exit(machine(u)->kernel, pid); }
+int u_switch(struct user *u, int pid) { return gk_switch(machine(u)->kernel, pid); }
+
+gva_t u_alloc(struct user *u, uint64_t len)
+{
+    gva_t a = 0;
+    int r = u_mmap(u, 0, len, GK_READ | GK_WRITE, 0, &a);
+    if (r != GK_OK)
+        model_end(machine(u), OUTCOME_GUEST_OOM,
+                  "the guest cannot map %llu bytes (error %d); give it more with --mem",
+                  (unsigned long long)len, r);
+    return a;
+}
+
+void u_abort(struct user *u, const char *why) { model_end(machine(u), OUTCOME_ABORTED, "%s", why); }
+
+void model_counters(struct hw *h, struct counters *c)
+{
+    mmu_counters(h->mmu, c);
+    c->guest_pt_bytes = h->kernel ? gk_pt_bytes(h->kernel) : 0;
+}
+
+static void close_phase(struct hw *h)
+{
+    struct result *r = h->res;
+    struct counters now;
+    if (!h->in_phase)
+        return;
+    model_counters(h, &now);
+    counters_delta(&r->phases[r->nphases - 1].counters, &now, &h->phase_start);
+    h->phase_start = now;
+    h->in_phase = false;
+}
+
+/* Phases beyond MAX_PHASES go on in the last one. */
+void u_phase(struct user *u, const char *name)
+{
+    struct hw *h = machine(u);
+    if (h->in_phase && h->res->nphases == MAX_PHASES)
+        return;
+    close_phase(h);
+    snprintf(h->res->phases[h->res->nphases++].name, sizeof h->res->phases[0].name, "%s", name);
+    h->in_phase = true;
+}
+
+/* ---- life of a machine ---- */
+
+static int boot_kernel(struct hw *h, char *err, size_t errlen)
+{
+    const struct vm_config *c = h->cfg;
+    uint64_t reserved = ALIGN_UP(gk_kmem_bytes(c->mem), 1ull << SHIFT_2M) + (1ull << SHIFT_2M);
+    struct gk_config gc = {.mem_bytes = c->mem,
+                           .reserved_bytes = reserved,
+                           .levels = c->levels,
+                           .pages = c->guest_page,
+                           .pcid = c->cpu->pcid,
+                           .flush_ceiling = c->flush_ceiling};
+    h->kmem_left = reserved;
+    if (reserved < c->mem)
+        h->kernel = gk_boot(h, &gc);
+    if (h->kernel)
+        return NB_OK;
+    snprintf(err, errlen,
+             "a guest of %llu bytes is too small for its kernel; give it more with --mem",
+             (unsigned long long)c->mem);
+    return NB_USAGE;
+}
+
+int model_boot(struct hw *h, const struct vm_config *cfg, struct result *res, char *err,
+               size_t errlen)
+{
+    const struct paging *p = REG_FIND(paging, cfg->paging);
+    int code = NB_USAGE;
+    h->cfg = cfg;
+    h->res = res;
+    if (!p) {
+        snprintf(err, errlen, "no paging strategy '%s'", cfg->paging);
+        return NB_USAGE;
+    }
+    h->host = host_new(cfg->host_mem, &cfg->numa, err, errlen, &code);
+    if (!h->host)
+        return code;
+    h->gm = gmem_new(h->host, cfg->mem, cfg->host_page, &gmem_ops, h);
+    h->mvm = mmu_vm_new(p, cfg->cpu, h->host, h->gm, cfg->levels, cfg->host_levels, &mmu_ops, h,
+                        err, errlen);
+    if (!h->mvm) {
+        model_end(h, OUTCOME_HOST_OOM, "%s; raise --host-mem", err);
+    }
+    h->mmu = mmu_add_vcpu(h->mvm);
+    h->user = (struct user){.mmu = h->mmu, .hw = h};
+    rng_seed(&h->user.rng, cfg->seed);
+    u_phase(&h->user, "boot");
+    return boot_kernel(h, err, errlen);
+}
+
+void model_free(struct hw *h)
+{
+    if (h->mvm)
+        mmu_vm_free(h->mvm);
+    if (h->gm)
+        gmem_free(h->gm);
+    host_free(h->host);
+    while (h->kmem) {
+        struct kmem_chunk *c = h->kmem;
+        h->kmem = c->next;
+        meta_free(META_GUEST, c);
+    }
+}
+
+const char *model_check(struct hw *h)
+{
+    const char *why = h->kernel ? gk_check(h->kernel) : NULL;
+    if (!why)
+        why = mmu_check(h->mmu);
+    if (!why && h->mvm->paging->check)
+        why = h->mvm->paging->check(h->mvm);
+    if (!why)
+        why = gmem_check(h->gm);
+    return why ? why : host_check(h->host);
+}
+
+struct hash_ctx {
+    struct hw *h;
+    XXH3_state_t *x;
+};
+
+/* One mapped page: who maps it where, and what it holds. A page never backed holds zeroes. */
+static void hash_page(void *ctx, int pid, gva_t va, gfn_t g, unsigned order, uint64_t pte)
+{
+    static const unsigned char zeroes[PAGE_SIZE];
+    struct hash_ctx *c = ctx;
+    (void)pte;
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        uint64_t id[2] = {(uint64_t)pid, va + (i << PAGE_SHIFT)};
+        gfn_t f = gfn(g.n + i);
+        bool there = gmem_state(c->h->gm, f) == PG_RESIDENT;
+        XXH3_64bits_update(c->x, id, sizeof id);
+        XXH3_64bits_update(c->x, there ? gmem_ptr(c->h->gm, gfn_gpa(f)) : zeroes, PAGE_SIZE);
+    }
+}
+
+static void hash_memory(struct hw *h)
+{
+    struct hash_ctx c = {h, XXH3_createState()};
+    if (!c.x)
+        return;
+    XXH3_64bits_reset(c.x);
+    gk_for_each_page(h->kernel, hash_page, &c);
+    h->res->memory_hash = XXH3_64bits_digest(c.x);
+    h->res->has_hash = true;
+    XXH3_freeState(c.x);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Fill in what is known at the end, however it came. */
+static void finish(struct hw *h, double start)
+{
+    struct result *r = h->res;
+    r->wall_seconds = now() - start;
+    if (h->mmu) {
+        close_phase(h);
+        model_counters(h, &r->total);
+    }
+    for (unsigned i = 0; i < META_COUNT; i++)
+        r->meta[i] = meta_bytes((enum meta_subsys)i);
+    if (h->cfg->hash && r->outcome == OUTCOME_OK)
+        hash_memory(h);
+}
+
+static int run(const struct vm_config *cfg, const struct program *prog, struct result *res)
+{
+    struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
+    char err[512] = "";
+    volatile int code = NB_OK;
+    *res = (struct result){.outcome = OUTCOME_OK};
+    double start = now();
+    h->cfg = cfg;
+    if (setjmp(h->end) == 0) {
+        code = model_boot(h, cfg, res, err, sizeof err);
+        start = now();
+        if (code == NB_OK)
+            prog->run(&h->user, prog->arg);
+    }
+    if (code == NB_OK)
+        finish(h, start);
+    else
+        fprintf(stderr, "nestbed: %s\n", err);
+    model_free(h);
+    meta_free(META_MMU, h);
+    return code;
+}
+
+REGISTER(engine, model, .summary = "exact software MMU: any strategy, deterministic, no privileges",
+         .run = run);

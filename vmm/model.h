@@ -1,0 +1,47 @@
+/* model.h: the machine of engine `model`, for the files that build on it (explain.c, tests). */
+#ifndef NB_VMM_MODEL_H
+#define NB_VMM_MODEL_H
+
+#include <setjmp.h>
+
+#include "guest/kernel.h"
+#include "shadow_vs_ept/mmu.h"
+#include "vmm/engine.h"
+#include "vmm/user.h"
+
+/* Kernel memory handed out by hw_kmem, freed with the machine. */
+struct kmem_chunk {
+    struct kmem_chunk *next;
+};
+
+/* The hardware a guest kernel sees, and the VM around it. One vCPU for now; the MMU has room for
+ * more. */
+struct hw {
+    const struct vm_config *cfg;
+    struct host *host;
+    struct gmem *gm;
+    struct mmu_vm *mvm;
+    struct mmu *mmu;
+    struct gk *kernel;
+    struct kmem_chunk *kmem;
+    uint64_t kmem_left; /* bytes hw_kmem may still hand out */
+    struct user user;
+    struct result *res;
+    jmp_buf end; /* where a run that cannot go on continues */
+    struct counters phase_start;
+    bool in_phase;
+};
+
+/* Build host, memory, MMU and boot the kernel. NB_OK, or an exit code with the reason in err. The
+ * jump target hw->end must have been set (setjmp) before: boot may run out of frames. */
+int model_boot(struct hw *, const struct vm_config *, struct result *, char *err, size_t errlen);
+void model_free(struct hw *);
+/* Counters of the whole machine now. */
+void model_counters(struct hw *, struct counters *);
+/* Check every invariant: kernel, MMU, strategy, memory, host. NULL or what is broken. */
+const char *model_check(struct hw *);
+/* End the run with an outcome. */
+_Noreturn void model_end(struct hw *, enum outcome, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
