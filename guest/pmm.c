@@ -1,0 +1,238 @@
+/* pmm.c: guest frames: a buddy allocator (Knowlton, CACM 8(10), 1965) and kernel-memory slabs.
+ *
+ * A block is 2^order aligned frames, order 0..18. Only its first frame's struct is ever written, so
+ * booting a large guest touches a few structs per GiB: kernel memory is backed on first touch.
+ * Lists are LIFO and a split keeps the lower half, so fresh memory is handed out upwards and a
+ * freed frame is the next one used. All of it is deterministic.
+ *
+ * Which frames hold zeroes: the kernel knows only "never allocated since boot". That is one bit a
+ * frame in a bitmap of its own, so that a 1 GiB block costs 32 KiB to look through, not 3 MiB.
+ *
+ * Invariants (gk_check names them P1..P4):
+ *   P1  the blocks partition [first, end): every frame is in exactly one, free or allocated
+ *   P2  a block's head says its kind and order; its other frames are FRAME_PART
+ *   P3  each free list holds the free blocks of its order and no two of them are buddies
+ *   P4  free = sum of free block sizes; bit of `nonempty` set iff that list has a member
+ */
+#include "guest/internal.h"
+
+#define BIT(n) (1u << (n))
+
+static void push(struct pmm *m, uint32_t f, unsigned order)
+{
+    struct frame *fr = &m->frames[f];
+    *fr = (struct frame){
+        .next = m->head[order], .prev = NO_FRAME, .kind = FRAME_FREE, .order = (uint8_t)order};
+    if (fr->next != NO_FRAME)
+        m->frames[fr->next].prev = f;
+    m->head[order] = f;
+    m->nonempty |= BIT(order);
+}
+
+/* Take a free block off its list; it is FRAME_PART until the caller says otherwise. */
+static void unlink_block(struct pmm *m, uint32_t f)
+{
+    struct frame *fr = &m->frames[f];
+    if (fr->prev != NO_FRAME)
+        m->frames[fr->prev].next = fr->next;
+    else
+        m->head[fr->order] = fr->next;
+    if (fr->next != NO_FRAME)
+        m->frames[fr->next].prev = fr->prev;
+    if (m->head[fr->order] == NO_FRAME)
+        m->nonempty &= ~BIT(fr->order);
+    *fr = (struct frame){0};
+}
+
+/* Largest block that starts at or ends at f (whichever `edge` asks) inside [lo, hi). */
+static unsigned block_ending(uint32_t lo, uint32_t hi)
+{
+    unsigned order = 0;
+    while (order < MAX_ORDER && !(hi & BIT(order)) && hi - lo >= 2u << order)
+        order++;
+    return order;
+}
+
+bool pmm_init(struct gk *g)
+{
+    struct pmm *m = &g->pmm;
+    m->first = (uint32_t)((g->cfg.reserved_bytes + PAGE_MASK) >> PAGE_SHIFT);
+    m->end = (uint32_t)(g->cfg.mem_bytes >> PAGE_SHIFT);
+    if (!m->first)
+        m->first = 1; /* frame 0 stays unused: address 0 means "no table" */
+    if (m->first >= m->end)
+        return false;
+    m->frames = hw_kmem(g->hw, (size_t)m->end * sizeof(struct frame));
+    m->used = hw_kmem(g->hw, ((size_t)m->end / 64 + 1) * sizeof(uint64_t));
+    if (!m->frames || !m->used)
+        return false;
+    for (unsigned o = 0; o <= MAX_ORDER; o++)
+        m->head[o] = NO_FRAME;
+    m->free = m->end - m->first;
+    /* From the top down, so that the lowest block of each order is found first. */
+    for (uint32_t hi = m->end; hi > m->first;) {
+        unsigned order = block_ending(m->first, hi);
+        hi -= BIT(order);
+        push(m, hi, order);
+    }
+    return true;
+}
+
+bool pmm_has(const struct gk *g, unsigned order) { return g->pmm.nonempty >> order; }
+
+/* Mark a block as used; with `zero`, first clear those of its frames that were used before. */
+static void mark_used(struct gk *g, uint32_t f, unsigned order, bool zero)
+{
+    uint64_t *used = g->pmm.used;
+    for (uint64_t at = f, end = at + BIT(order); at < end;) {
+        unsigned shift = at % 64, n = end - at < 64 - shift ? (unsigned)(end - at) : 64 - shift;
+        uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << shift, old = used[at / 64] & mask;
+        for (; zero && old; old &= old - 1)
+            hw_zero_page(g->hw, gfn(at - shift + (unsigned)__builtin_ctzll(old)));
+        used[at / 64] |= mask;
+        at += n;
+    }
+}
+
+uint32_t pmm_alloc(struct gk *g, unsigned order, enum frame_kind kind, bool zero)
+{
+    struct pmm *m = &g->pmm;
+    uint32_t fit = m->nonempty >> order;
+    if (!fit)
+        return NO_FRAME;
+    unsigned o = order + (unsigned)__builtin_ctz(fit);
+    uint32_t f = m->head[o];
+    unlink_block(m, f);
+    while (o > order) {
+        o--;
+        push(m, f + BIT(o), o);
+    }
+    m->frames[f] = (struct frame){.ref = 1, .kind = (uint8_t)kind, .order = (uint8_t)order};
+    m->free -= BIT(order);
+    mark_used(g, f, order, zero);
+    return f;
+}
+
+void pmm_free(struct gk *g, uint32_t f)
+{
+    struct pmm *m = &g->pmm;
+    unsigned order = m->frames[f].order;
+    m->free += BIT(order);
+    m->frames[f] = (struct frame){0};
+    for (; order < MAX_ORDER; order++) {
+        uint32_t buddy = f ^ BIT(order);
+        if (buddy < m->first || buddy >= m->end || m->frames[buddy].kind != FRAME_FREE ||
+            m->frames[buddy].order != order)
+            break;
+        unlink_block(m, buddy);
+        f &= ~BIT(order);
+    }
+    push(m, f, order);
+}
+
+uint32_t pmm_head(const struct gk *g, uint32_t f)
+{
+    /* Leaves exist in three sizes only, so a block that is mapped has one of three orders. */
+    if (g->pmm.frames[f].kind != FRAME_PART)
+        return f;
+    uint32_t head = f & ~(BIT(ORDER_2M) - 1);
+    if (g->pmm.frames[head].kind != FRAME_PART)
+        return head;
+    return f & ~(BIT(ORDER_1G) - 1);
+}
+
+void pmm_split(struct gk *g, uint32_t head)
+{
+    struct frame *fr = frame_of(g, head);
+    unsigned order = fr->order - 9u;
+    for (uint32_t i = 0; i < 512; i++)
+        g->pmm.frames[head + (i << order)] =
+            (struct frame){.ref = 1, .kind = FRAME_DATA, .order = (uint8_t)order};
+}
+
+static const char *check_list(const struct pmm *m, unsigned order, uint64_t *sum)
+{
+    uint32_t prev = NO_FRAME;
+    for (uint32_t f = m->head[order]; f != NO_FRAME; prev = f, f = m->frames[f].next) {
+        const struct frame *fr = &m->frames[f];
+        if (f < m->first || f >= m->end || fr->kind != FRAME_FREE || fr->order != order)
+            return "P3: a free list holds a block that is not free or of another order";
+        if (fr->prev != prev)
+            return "P3: a free list is not doubly linked";
+        *sum += BIT(order);
+        if (*sum > m->free)
+            return "P4: more frames on free lists than counted";
+    }
+    if ((m->head[order] != NO_FRAME) != ((m->nonempty >> order) & 1))
+        return "P4: the summary of free lists is wrong";
+    return NULL;
+}
+
+const char *pmm_check_blocks(struct gk *g)
+{
+    struct pmm *m = &g->pmm;
+    uint64_t listed = 0, found = 0;
+    for (unsigned o = 0; o <= MAX_ORDER; o++) {
+        const char *bad = check_list(m, o, &listed);
+        if (bad)
+            return bad;
+    }
+    for (uint32_t f = m->first, size; f < m->end; f += size) {
+        struct frame *fr = &m->frames[f];
+        size = BIT(fr->order);
+        if (fr->kind == FRAME_PART)
+            return "P1: a frame belongs to no block";
+        if (f & (size - 1) || size > m->end - f)
+            return "P2: a block is not aligned or leaves memory";
+        if (fr->kind == FRAME_FREE)
+            found += size;
+        else
+            fr->seen = 0;
+    }
+    if (listed != found || found != m->free)
+        return "P4: the count of free frames is wrong";
+    return NULL;
+}
+
+const char *pmm_check_seen(struct gk *g)
+{
+    struct pmm *m = &g->pmm;
+    uint64_t tables = 0;
+    for (uint32_t f = m->first; f < m->end; f += BIT(m->frames[f].order)) {
+        const struct frame *fr = &m->frames[f];
+        if (fr->kind == FRAME_FREE)
+            continue;
+        if (!fr->ref || fr->seen != fr->ref)
+            return "M3: a frame's count is not its number of mappings";
+        tables += fr->kind == FRAME_TABLE;
+    }
+    return tables == g->tables ? NULL : "M4: a table is lost";
+}
+
+void *slab_get(struct gk *g, struct slab *s)
+{
+    uint64_t *obj = s->free;
+    if (obj) {
+        s->free = *(void **)obj;
+        for (unsigned i = 0; i < s->size / 8; i++)
+            obj[i] = 0;
+        return obj;
+    }
+    if (!s->left) {
+        unsigned n = s->size >= 2048 ? 1 : 4096 / s->size;
+        s->fresh = hw_kmem(g->hw, (size_t)n * s->size);
+        if (!s->fresh)
+            return NULL;
+        s->left = n;
+    }
+    void *out = s->fresh;
+    s->fresh += s->size;
+    s->left--;
+    return out;
+}
+
+void slab_put(struct slab *s, void *obj)
+{
+    *(void **)obj = s->free;
+    s->free = obj;
+}
