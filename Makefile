@@ -1,20 +1,33 @@
 # Makefile: build, test and run nestbed.  `make help` lists the targets.
 #   B=build-asan SAN=address,undefined   a second build tree with sanitizers
+#   CC=clang OPT=-O0                     another compiler, other optimisation
 #   V=1                                  show commands
 
+VERSION := 0.1.0
+
 B ?= build
-CC ?= gcc
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 OPT ?= -O2 -g
 SAN ?=
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
+prefix ?= /usr/local
+bindir ?= $(prefix)/bin
+datadir ?= $(prefix)/share
+DATA := $(datadir)/nestbed
+
+# All cores, unless -j was given.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
+endif
+
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wwrite-strings \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wformat=2 -Werror
-GIT := $(shell git describe --always --dirty --abbrev=7 2>/dev/null || echo unknown)
+GIT := $(shell git describe --always --dirty --abbrev=7 2>/dev/null || cat .git-version 2>/dev/null || echo unknown)
 
-CPPFLAGS += -I. -D_GNU_SOURCE
+CPPFLAGS += -I. -D_GNU_SOURCE -DNB_DATADIR='"$(DATA)"'
 CFLAGS += -std=gnu11 $(OPT) $(WARN) -fno-strict-aliasing -ffp-contract=off
 LDLIBS := -ljansson -linih -lnuma -lzstd -lxxhash -lm -ldl
 ifeq ($(SAN),)
@@ -31,35 +44,145 @@ MAIN := bench/main.c
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o
 LIBOBJS := $(filter-out $(MAIN:%.c=$(B)/%.o),$(OBJS))
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plugin.so)
 
 .DELETE_ON_ERROR:
 .PHONY: all
-all: $(B)/nestbed
+all: $(B)/nestbed $(B)/nestbed-bench $(PLUGIN)  ## build (the default)
 
 $(B)/nestbed: $(OBJS)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LDLIBS)
 
-$(B)/%.o: %.c
+# The same program; called by this name it is `nestbed bench`, with Google Benchmark's flags.
+$(B)/nestbed-bench: $(B)/nestbed
+	$(Q)ln -f $< $@ 2>/dev/null || cp $< $@
+
+$(B)/%.o: %.c $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# A file that changes when what it is made of does, and only then.
+define stamp
+@mkdir -p $(@D)
+@printf '%s\n' '$(subst ','\'',$(1))' | cmp -s - $@ || printf '%s\n' '$(subst ','\'',$(1))' > $@
+endef
+.PHONY: FORCE
+FORCE:
+$(B)/flags: FORCE
+	$(call stamp,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+$(B)/version: FORCE
+	$(call stamp,$(VERSION) $(GIT))
+$(B)/bench/version.o: $(B)/version
+$(B)/bench/version.o: CPPFLAGS += -DNB_VERSION='"$(VERSION)"' -DNB_GIT='"$(GIT)"' -DNB_OPT='"$(strip $(OPT))"'
 
 # Built-in CPU presets: every shadow_vs_ept/cpus/*.ini as a string.
 PRESETS := $(sort $(wildcard shadow_vs_ept/cpus/*.ini))
 $(B)/cpu_presets.c: $(PRESETS) tools/embed-presets
 	@mkdir -p $(@D)
 	$(Q)tools/embed-presets $(PRESETS) > $@
-$(B)/cpu_presets.o: $(B)/cpu_presets.c
+$(B)/cpu_presets.o: $(B)/cpu_presets.c $(B)/flags | $(B)/deps-build
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-$(B)/tests/%: tests/unit/%.c $(LIBOBJS)
+# Records the memory accesses of any program under qemu-x86_64.
+$(B)/nestbed-qemu-plugin.so: $(wildcard workloads/qemu_plugin/*.[ch]) $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
-	$(call say,TEST,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< $(LIBOBJS) $(LDLIBS) -lcmocka
+	$(call say,PLUGIN,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -fPIC -o $@ $(filter %.c,$^) -lzstd
 
-.PHONY: clean
-clean:
+# A unit test links every object but main.o; or, with a comment such as
+#     /* link: base guest workloads/touch */
+# near its top, the objects of those folders and those single files.
+unit_words = $(shell sed -n '1,40s@.*/\* *link: *\(.*[^ ]\) *\*/.*@\1@p' tests/unit/$(1).c)
+unit_objs = $(sort $(foreach w,$(1),$(filter $(B)/$(w)/%.o $(B)/$(w).o,$(LIBOBJS))) \
+            $(if $(filter shadow_vs_ept,$(1)),$(B)/cpu_presets.o))
+define unit_rule
+$(B)/tests/$(1): tests/unit/$(1).c $(if $(2),$(call unit_objs,$(2)),$(LIBOBJS)) $(B)/flags | $(B)/deps-check
+	@mkdir -p $$(@D)
+	$$(call say,TEST,$$@)
+	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) $$(LDLIBS) -lcmocka
+endef
+$(foreach t,$(notdir $(UNIT)),$(eval $(call unit_rule,$(t),$(call unit_words,$(t)))))
+
+.PHONY: unit-tests
+unit-tests: $(UNIT)
+
+# ---- packages ----
+# Each installs what is missing when root, else says which line installs it.
+.PHONY: deps
+deps: $(B)/deps-build $(B)/deps-check $(B)/deps-bench  ## install (root) or name the packages that build, tests and bench need
+$(B)/deps-check: | $(B)/deps-build
+$(B)/deps-bench: | $(B)/deps-build $(B)/deps-check
+$(B)/deps-%: tools/deps
+	@mkdir -p $(@D)
+	@CC=$(CC) tools/deps $* $(if $(SAN),quiet) && touch $@
+
+# ---- tests ----
+.PHONY: check check-unit check-asan check-cli check-format check-layers check-shell
+check:  ## all tests; the last line is the count
+	+@CC=$(CC) MAKE=$(MAKE) tools/check
+check-unit:  ## unit tests
+	+@CC=$(CC) MAKE=$(MAKE) tools/check unit
+check-asan:  ## unit and command-line smoke tests with AddressSanitizer and UBSan
+	+@CC=$(CC) MAKE=$(MAKE) tools/check asan
+check-cli:  ## command-line tests
+	+@CC=$(CC) MAKE=$(MAKE) tools/check cli
+check-format:  ## layout of the sources
+	+@MAKE=$(MAKE) tools/check format
+check-layers:  ## no upward #include
+	+@MAKE=$(MAKE) tools/check layers
+check-shell:  ## shellcheck over all scripts
+	+@MAKE=$(MAKE) tools/check shell
+
+# ---- results ----
+.PHONY: bench bench-quick plots paper doctor
+bench: all | $(B)/deps-bench  ## every experiment, into a new folder of results/
+	$(B)/nestbed bench run
+bench-quick: all | $(B)/deps-bench  ## the same in two minutes
+	$(B)/nestbed bench run --quick
+plots: all | $(B)/deps-bench  ## redraw the plots of the latest results
+	$(B)/nestbed plot results/latest
+paper: all | $(B)/deps-bench  ## put the latest numbers into PAPER.md
+	$(B)/nestbed bench paper results/latest PAPER.md
+doctor: all  ## what this machine has, and what is missing
+	$(B)/nestbed doctor
+
+# ---- install ----
+.PHONY: install uninstall man dist
+man: $(B)/nestbed.1  ## the manual page
+$(B)/nestbed.1: $(B)/nestbed tools/man
+	$(call say,MAN,$@)
+	$(Q)tools/man $(B)/nestbed > $@
+
+install: all  ## into prefix=/usr/local (and DESTDIR)
+	install -d '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/bash-completion/completions'
+	install $(B)/nestbed '$(DESTDIR)$(bindir)/nestbed'
+	ln -f '$(DESTDIR)$(bindir)/nestbed' '$(DESTDIR)$(bindir)/nestbed-bench'
+	install -m 644 completions/nestbed.bash '$(DESTDIR)$(datadir)/bash-completion/completions/nestbed'
+	$(if $(PLUGIN),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(PLUGIN) '$(DESTDIR)$(DATA)/')
+	@if command -v help2man > /dev/null; then \
+	    $(MAKE) --no-print-directory man && install -d '$(DESTDIR)$(datadir)/man/man1' && \
+	    install -m 644 $(B)/nestbed.1 '$(DESTDIR)$(datadir)/man/man1/nestbed.1'; \
+	else echo 'no manual page: help2man is missing (apt-get install help2man)'; fi
+
+uninstall:  ## remove what install put there
+	rm -f '$(DESTDIR)$(bindir)/nestbed' '$(DESTDIR)$(bindir)/nestbed-bench' \
+	    '$(DESTDIR)$(datadir)/bash-completion/completions/nestbed' '$(DESTDIR)$(datadir)/man/man1/nestbed.1'
+	rm -rf '$(DESTDIR)$(DATA)'
+
+dist:  ## nestbed-VERSION.tar.gz of the committed tree
+	@mkdir -p $(B)
+	@git describe --always --abbrev=7 > $(B)/.git-version
+	git archive --prefix=nestbed-$(VERSION)/ --add-file=$(B)/.git-version -o $(B)/nestbed-$(VERSION).tar.gz HEAD
+
+.PHONY: help clean distclean
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+
+clean:  ## remove what was built
 	rm -rf build build-*
+distclean: clean  ## and what was downloaded; results stay
+	rm -rf .cache results/latest
 
 -include $(OBJS:.o=.d) $(UNIT:%=%.d)

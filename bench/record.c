@@ -1,0 +1,219 @@
+/* record.c: builds the record of a run. Printing is in record_print.c. */
+#include "bench/record.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "bench/version.h"
+
+/* jansson returns NULL only for lack of memory or bad UTF-8; either would leave a hole in the
+ * record. */
+static json_t *must(json_t *j)
+{
+    if (!j)
+        die(NB_INTERNAL,
+            "cannot build the JSON record: out of memory, or a name that is not UTF-8");
+    return j;
+}
+
+static void set(json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, must(value)) != 0)
+        must(NULL);
+}
+
+static json_t *text(const char *s)
+{
+    json_t *j = json_string(s);
+    return j ? j : json_string("(not UTF-8)");
+}
+
+json_t *json_count(uint64_t v)
+{
+    char buf[24];
+    if (v <= INT64_MAX)
+        return must(json_integer((json_int_t)v));
+    snprintf(buf, sizeof buf, "%" PRIu64, v);
+    return must(json_string(buf));
+}
+
+json_t *json_hex(uint64_t v) { return must(json_sprintf("0x%" PRIx64, v)); }
+
+static json_t *counters_json(const struct counters *c)
+{
+    json_t *o = must(json_object());
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        set(o, counter_descs[i].name, c->unseen[i] ? json_null() : json_count(c->v[i]));
+    return o;
+}
+
+static json_t *cycles_json(const struct cpu *cpu, const struct counters *c)
+{
+    struct cycles y = {0};
+    json_t *o = must(json_object());
+    cycles_model(cpu, c, &y);
+    const struct {
+        const char *name;
+        double v;
+    } part[] = {{"access", y.access}, {"stlb", y.stlb}, {"walk", y.walk},
+                {"exit", y.exit},     {"vmm", y.vmm},   {"guest_fault", y.guest_fault},
+                {"host", y.host}};
+    double total = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(part); i++) {
+        set(o, part[i].name, json_real(part[i].v));
+        total += part[i].v;
+    }
+    set(o, "total", json_real(total));
+    return o;
+}
+
+/* a / b of two counters, null when either is unseen or b is 0. */
+static json_t *ratio(const struct counters *c, enum counter_id a, enum counter_id b, double scale)
+{
+    if (c->unseen[a] || c->unseen[b] || c->v[b] == 0)
+        return json_null();
+    return json_real(scale * (double)c->v[a] / (double)c->v[b]);
+}
+
+static json_t *derived_json(const struct counters *c, const json_t *cycles)
+{
+    json_t *o = must(json_object());
+    double total = json_number_value(json_object_get(cycles, "total"));
+    set(o, "refs_per_walk", ratio(c, CTR_walk_refs, CTR_walks, 1));
+    set(o, "reads_per_walk", ratio(c, CTR_walk_reads, CTR_walks, 1));
+    set(o, "tlb_l1_miss_rate", ratio(c, CTR_tlb_l1_misses, CTR_accesses, 1));
+    set(o, "tlb_l2_miss_rate", ratio(c, CTR_tlb_l2_misses, CTR_accesses, 1));
+    set(o, "exits_per_1000_accesses", ratio(c, CTR_exits, CTR_accesses, 1000));
+    set(o, "cycles_per_access",
+        c->unseen[CTR_accesses] || !c->accesses ? json_null()
+                                                : json_real(total / (double)c->accesses));
+    return o;
+}
+
+static json_t *phases_json(const struct cpu *cpu, const struct result *r)
+{
+    json_t *a = must(json_array());
+    for (unsigned i = 0; i < r->nphases; i++) {
+        json_t *p = must(json_object());
+        const struct counters *c = &r->phases[i].counters;
+        set(p, "name", text(r->phases[i].name));
+        set(p, "counters", counters_json(c));
+        set(p, "cycles", cycles_json(cpu, c));
+        set(p, "derived", derived_json(c, json_object_get(p, "cycles")));
+        if (json_array_append_new(a, p) != 0)
+            must(NULL);
+    }
+    return a;
+}
+
+static json_t *workload_json(const struct options *o, json_t *trace)
+{
+    json_t *w = must(json_object()), *p = must(json_object());
+    const struct param *d = o->workload ? o->workload->params : NULL;
+    set(w, "name", text(o->workload ? o->workload->name : "trace"));
+    for (unsigned i = 0; d && d[i].name; i++)
+        set(p, d[i].name, json_count(o->params[i]));
+    set(w, "params", p);
+    if (trace)
+        set(w, "trace", trace);
+    set(w, "seed", json_hex(o->vm.seed));
+    return w;
+}
+
+/* {"guest":a, "host":b} */
+static json_t *pair(json_t *guest, json_t *host)
+{
+    json_t *o = must(json_object());
+    set(o, "guest", guest);
+    set(o, "host", host);
+    return o;
+}
+
+/* First line of /proc/cpuinfo that starts with "model name". */
+static json_t *host_cpu(void)
+{
+    char line[256];
+    json_t *j = NULL;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    while (f && !j && fgets(line, sizeof line, f))
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':')) {
+            line[strcspn(line, "\n")] = 0;
+            j = json_string(strchr(line, ':') + 2);
+        }
+    if (f)
+        fclose(f);
+    return j ? j : json_null();
+}
+
+json_t *record_env(void)
+{
+    json_t *o = must(json_object());
+    struct utsname u;
+    set(o, "nestbed", text(nb_version));
+    set(o, "git", text(nb_git));
+    set(o, "compiler", text(nb_compiler));
+    set(o, "kernel",
+        uname(&u) == 0 ? json_sprintf("%s %s %s", u.sysname, u.release, u.machine) : json_null());
+    set(o, "cpu", host_cpu());
+    return o;
+}
+
+static json_t *tags_json(void)
+{
+    return must(json_pack("{ss ss ss ss}", "counters", "exact", "cycles", "modelled",
+                          "metadata_bytes", "measured", "wall_seconds", "measured"));
+}
+
+static json_t *outcome_json(const struct result *r)
+{
+    json_t *o = must(json_object());
+    set(o, "status", text(outcome_names[r->outcome]));
+    set(o, "detail", r->detail[0] ? text(r->detail) : json_null());
+    return o;
+}
+
+static json_t *metadata_json(const struct result *r)
+{
+    json_t *o = must(json_object());
+    for (unsigned i = 0; i < META_COUNT; i++)
+        set(o, meta_names[i], json_count(r->meta[i]));
+    return o;
+}
+
+/* What was asked for. */
+static void set_config(json_t *j, const struct options *o, json_t *trace)
+{
+    const struct vm_config *vm = &o->vm;
+    char numa[64];
+    set(j, "schema", text(RECORD_SCHEMA));
+    set(j, "engine", text(o->engine->name));
+    set(j, "paging", text(vm->paging));
+    set(j, "workload", workload_json(o, trace));
+    set(j, "cpu", must(json_pack("{ss ss}", "name", vm->cpu->name, "source", vm->cpu->source)));
+    set(j, "pages",
+        pair(text(page_mode_name(vm->guest_page)), text(page_mode_name(vm->host_page))));
+    set(j, "levels", pair(json_integer(vm->levels), json_integer(vm->host_levels)));
+    set(j, "mem", pair(json_count(vm->mem), json_count(vm->host_mem)));
+    set(j, "numa", text(numa_policy_name(&vm->numa, numa, sizeof numa)));
+    set(j, "flush_ceiling", json_integer(vm->flush_ceiling));
+}
+
+json_t *record_new(const struct options *o, const struct result *r, json_t *trace)
+{
+    json_t *j = must(json_object());
+    set_config(j, o, trace);
+    set(j, "outcome", outcome_json(r));
+    set(j, "counters", counters_json(&r->total));
+    set(j, "phases", phases_json(o->vm.cpu, r));
+    set(j, "cycles", cycles_json(o->vm.cpu, &r->total));
+    set(j, "derived", derived_json(&r->total, json_object_get(j, "cycles")));
+    set(j, "memory_hash", r->has_hash ? json_sprintf("%016" PRIx64, r->memory_hash) : json_null());
+    set(j, "metadata_bytes", metadata_json(r));
+    set(j, "wall_seconds", json_real(r->wall_seconds));
+    set(j, "tags", tags_json());
+    set(j, "env", record_env());
+    return j;
+}
