@@ -1,0 +1,518 @@
+/* test_model.c: the model engine: formulae, golden exit counts, an independent TLB, limits,
+ * invariants. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "vmm/explain.h"
+#include "vmm/model.h"
+
+REGISTRY(engine);
+
+static const struct cpu *preset(const char *name)
+{
+    char err[300];
+    int code;
+    const struct cpu *c = cpu_load(name, err, sizeof err, &code);
+    assert_non_null(c);
+    return c;
+}
+
+static struct vm_config config(const char *paging, const struct cpu *cpu)
+{
+    return (struct vm_config){.paging = paging,
+                              .cpu = cpu,
+                              .levels = 4,
+                              .host_levels = 4,
+                              .mem = 256ull << 20,
+                              .host_mem = 1ull << 30,
+                              .seed = 42,
+                              .flush_ceiling = 33};
+}
+
+/* Run prog on a model and check every invariant before the machine goes. */
+static void run_checked(const struct vm_config *cfg, void (*prog)(struct user *, void *), void *arg,
+                        struct result *res)
+{
+    struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
+    char err[512] = "";
+    memset(res, 0, sizeof *res);
+    if (setjmp(h->end) == 0) {
+        int code = model_boot(h, cfg, res, err, sizeof err);
+        if (code)
+            fail_msg("boot: %s", err);
+        prog(&h->user, arg);
+    }
+    if (h->mmu)
+        model_counters(h, &res->total);
+    const char *why = res->outcome == OUTCOME_OK ? model_check(h) : NULL;
+    if (why)
+        fail_msg("%s: %s", cfg->paging, why);
+    model_free(h);
+    meta_free(META_MMU, h);
+}
+
+/* ---- references per walk: the closed forms of nested paging, R = g + sum of h over g + 1 ---- */
+
+static unsigned levels_read(unsigned levels, enum page_mode page)
+{
+    return levels - (unsigned)page;
+}
+
+static void references_per_walk_follow_the_formula(void **state)
+{
+    (void)state;
+    const struct cpu *cpu = preset("plain");
+    unsigned checked = 0;
+    for (unsigned gl = 4; gl <= 5; gl++)
+        for (unsigned hl = 4; hl <= 5; hl++)
+            for (enum page_mode g = PAGES_4K; g <= PAGES_1G; g++)
+                for (enum page_mode h = PAGES_4K; h <= PAGES_1G; h++) {
+                    struct vm_config c = config("ept", cpu);
+                    struct walk_report r;
+                    char err[300] = "";
+                    unsigned eg = levels_read(gl, g), eh = levels_read(hl, h);
+                    c.levels = gl, c.host_levels = hl, c.guest_page = g, c.host_page = h;
+                    c.mem = 2ull << 30, c.host_mem = 4ull << 30;
+                    assert_int_equal(model_explain(&c, 0x7f1234567000, &r, err, sizeof err), NB_OK);
+                    assert_int_equal(r.refs, (eg + 1) * (eh + 1) - 1);
+                    assert_int_equal(r.refs_nested, (eg + 1) * eh);
+                    assert_int_equal(r.nsteps, r.refs);
+                    assert_int_equal(r.shift, 12 + 9 * (g < h ? g : h)); /* the effective page */
+                    c.paging = "shadow";
+                    assert_int_equal(model_explain(&c, 0x7f1234567000, &r, err, sizeof err), NB_OK);
+                    assert_int_equal(r.refs, levels_read(gl, g < h ? g : h));
+                    c.paging = "native";
+                    assert_int_equal(model_explain(&c, 0x7f1234567000, &r, err, sizeof err), NB_OK);
+                    assert_int_equal(r.refs, eg);
+                    checked++;
+                }
+    assert_int_equal(checked, 36);
+    cpu_free(cpu);
+}
+
+/* Random loads and stores over `pages` pages, so that walks, assists and evictions mix. */
+struct mix {
+    uint64_t pages, accesses;
+};
+static void random_mix(struct user *u, void *arg)
+{
+    const struct mix *x = arg;
+    gva_t base = u_alloc(u, x->pages << 12);
+    for (uint64_t i = 0; i < x->accesses; i++) {
+        uint64_t r = rng_next(&u->rng);
+        gva_t a = base + (((r >> 20) % x->pages) << 12) + (r & 0xff8);
+        if (r >> 63)
+            st64(u, a, r);
+        else
+            ld(u, a);
+    }
+}
+
+/* Walk caches change what is read, never what an uncached walk would read. */
+static void refs_per_walk_do_not_depend_on_walk_caches(void **state)
+{
+    (void)state;
+    static const char *const cpus[] = {"plain", "skx", "icx", "zen3", "zen4", "dmt-ref"};
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    static const unsigned expect[] = {4, 4, 24};
+    for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++)
+        for (unsigned p = 0; p < 3; p++) {
+            const struct cpu *cpu = preset(cpus[i]);
+            struct vm_config c = config(paging[p], cpu);
+            struct mix x = {5000, 60000};
+            struct result r;
+            run_checked(&c, random_mix, &x, &r);
+            assert_int_equal(r.outcome, OUTCOME_OK);
+            assert_true(r.total.walks > 0);
+            assert_int_equal(r.total.walk_refs, expect[p] * r.total.walks);
+            assert_int_equal(r.total.walk_refs_nested, p == 2 ? 20 * r.total.walks : 0);
+            if (cpu->pwc_kind == PWC_NONE)
+                assert_int_equal(r.total.walk_reads, r.total.walk_refs);
+            else
+                assert_true(r.total.walk_reads < r.total.walk_refs);
+            if (cpu->cache[0].entries) {
+                const struct counters *t = &r.total;
+                assert_int_equal(t->pt_l1_hits + t->pt_l2_hits + t->pt_l3_hits + t->pt_mem_reads,
+                                 t->walk_reads + t->walk_refs_lost);
+                assert_int_equal(t->data_l1_hits + t->data_l2_hits + t->data_l3_hits +
+                                     t->data_mem_reads,
+                                 t->accesses);
+            }
+            assert_int_equal(r.total.tlb_l2_misses + r.total.walks_assist, r.total.walks);
+            cpu_free(cpu);
+        }
+}
+
+/* ---- golden exits: 256 pages mapped, stored to and unmapped, eight times ----
+ *
+ * Derivation (policies of guest/kernel.h, reactions of shadow.c and ept.c). Per round the guest
+ * takes 256 demand-zero faults and writes 256 leaf entries; munmap clears 256. The first round also
+ * links three new tables: one entry in the root, PDPT and PD each.   guest_pt_writes = 8 * 512 + 3,
+ * guest_faults = 8 * 256.
+ *
+ * shadow: every #PF exits and is reflected: 2048. Each page is then filled: 2048. A write exits
+ * when its table is shadowed: the root is, since CR3 was loaded (1); PDPT, PD and PT are not, when
+ * they are first written, but these writes are the kernel's first touch of the frame: 3 fills, and
+ * 1 more for nothing else: the first leaf entry goes into that same PT. So leaf writes exit 8 * 256
+ * - 1 times, clears 8 * 256. pt_write = 1 + 2047 + 2048 = 4096; fill = 2048 + 3 = 2051. munmap
+ * changes more than 33 entries: one CR3 reload a round, and one at boot: 9. No INVLPG. ept: the
+ * first walk touches the root (1), the kernel PDPT, PD, PT (3), the program 256 pages, which come
+ * back from the free list in later rounds: 260 violations, nothing else.
+ */
+static void remap(struct user *u, void *arg)
+{
+    (void)arg;
+    for (unsigned round = 0; round < 8; round++) {
+        gva_t a = u_alloc(u, 256 << 12);
+        for (unsigned i = 0; i < 256; i++)
+            st64(u, a + (i << 12), i);
+        assert_int_equal(u_munmap(u, a, 256 << 12), GK_OK);
+    }
+}
+
+struct golden {
+    const char *paging;
+    unsigned ceiling;
+    uint64_t exits, fill, reflect, pt_write, cr3, invlpg, violation;
+};
+
+static void remapping_costs_the_exits_the_design_predicts(void **state)
+{
+    (void)state;
+    static const struct golden golden[] = {
+        {"native", 33, 0, 0, 0, 0, 0, 0, 0},
+        {"shadow", 33, 2051 + 2048 + 4096 + 9, 2051, 2048, 4096, 9, 0, 0},
+        {"shadow", 256, 2051 + 2048 + 4096 + 1 + 2048, 2051, 2048, 4096, 1, 2048, 0},
+        {"ept", 33, 260, 0, 0, 0, 0, 0, 260},
+    };
+    const struct cpu *cpu = preset("plain");
+    for (unsigned i = 0; i < ARRAY_SIZE(golden); i++) {
+        const struct golden *g = &golden[i];
+        struct vm_config c = config(g->paging, cpu);
+        struct result r;
+        c.flush_ceiling = g->ceiling;
+        run_checked(&c, remap, NULL, &r);
+        const struct counters *t = &r.total;
+        print_message("    {\"%s\", %u, %lu, %lu, %lu, %lu, %lu, %lu, %lu},\n", g->paging,
+                      g->ceiling, t->exits, t->exit_fill, t->exit_reflect, t->exit_pt_write,
+                      t->exit_cr3, t->exit_invlpg, t->exit_ept_violation);
+        assert_int_equal(t->guest_faults, 8 * 256);
+        assert_int_equal(t->guest_pt_writes, 8 * 512 + 3);
+        assert_int_equal(t->exit_fill, g->fill);
+        assert_int_equal(t->exit_reflect, g->reflect);
+        assert_int_equal(t->exit_pt_write, g->pt_write);
+        assert_int_equal(t->exit_cr3, g->cr3);
+        assert_int_equal(t->exit_invlpg, g->invlpg);
+        assert_int_equal(t->exit_ept_violation, g->violation);
+        assert_int_equal(t->exits, g->exits);
+    }
+    cpu_free(cpu);
+}
+
+/* ---- an independent TLB over the same stream: time stamps, no sharing of code ---- */
+
+struct oracle_level {
+    uint64_t page[1536], stamp[1536];
+    unsigned sets, ways;
+};
+struct oracle {
+    struct oracle_level l1, l2;
+    uint64_t now, l1_misses, l2_misses;
+};
+
+static bool oracle_touch(struct oracle *o, struct oracle_level *l, uint64_t page)
+{
+    uint64_t first = page % l->sets * l->ways, victim = first;
+    for (uint64_t i = first; i < first + l->ways; i++) {
+        if (l->stamp[i] && l->page[i] == page) {
+            l->stamp[i] = ++o->now;
+            return true;
+        }
+        if (l->stamp[i] < l->stamp[victim])
+            victim = i;
+    }
+    l->page[victim] = page;
+    l->stamp[victim] = ++o->now;
+    return false;
+}
+
+static void oracle_access(struct oracle *o, gva_t a)
+{
+    if (oracle_touch(o, &o->l1, a >> 12))
+        return;
+    o->l1_misses++;
+    o->l2_misses += !oracle_touch(o, &o->l2, a >> 12);
+}
+
+static void oracle_stream(struct user *u, void *arg)
+{
+    struct oracle *o = arg;
+    gva_t base = u_alloc(u, 32 << 20);
+    for (unsigned i = 0; i < 300000; i++) {
+        uint64_t r = rng_next(&u->rng),
+                 page = i & 4096 ? r % 8192 : (r % 8192) * (r >> 32 & 1023) / 1024;
+        gva_t a = base + (page << 12) + (r >> 40 & 0xff8);
+        oracle_access(o, a);
+        if (i & 1)
+            st(u, a);
+        else
+            ld(u, a);
+    }
+}
+
+static void tlb_misses_equal_an_independent_simulation(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    const struct cpu *cpu = preset("plain");
+    for (unsigned p = 0; p < 3; p++) {
+        static struct oracle o;
+        struct vm_config c = config(paging[p], cpu);
+        struct result r;
+        memset(&o, 0, sizeof o);
+        o.l1.sets = 16, o.l1.ways = 4, o.l2.sets = 128, o.l2.ways = 12;
+        run_checked(&c, oracle_stream, &o, &r);
+        assert_int_equal(r.total.accesses, 300000);
+        assert_int_equal(r.total.tlb_l1_misses, o.l1_misses);
+        assert_int_equal(r.total.tlb_l2_misses, o.l2_misses);
+        assert_in_range(o.l2_misses, 1000, o.l1_misses - 1);
+    }
+    cpu_free(cpu);
+}
+
+/* ---- limits and ends ---- */
+
+static void touch_all(struct user *u, void *arg)
+{
+    uint64_t bytes = *(const uint64_t *)arg;
+    gva_t a = u_alloc(u, bytes);
+    for (uint64_t i = 0; i < bytes; i += 4096)
+        st(u, a + i);
+}
+
+static void running_out_of_memory_is_an_outcome(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"shadow", "ept"};
+    const struct cpu *cpu = preset("skx");
+    uint64_t bytes = 128ull << 20;
+    struct result r;
+    for (unsigned p = 0; p < 2; p++)
+        for (uint64_t host = 1ull << 20; host <= 64ull << 20; host *= 8) {
+            struct vm_config c = config(paging[p], cpu);
+            c.host_mem = host;
+            run_checked(&c, touch_all, &bytes, &r);
+            assert_int_equal(r.outcome, OUTCOME_HOST_OOM);
+            assert_non_null(strstr(r.detail, "--host-mem"));
+        }
+    struct vm_config c = config("ept", cpu);
+    c.mem = 64ull << 20;
+    run_checked(&c, touch_all, &bytes, &r);
+    assert_int_equal(r.outcome, OUTCOME_GUEST_OOM);
+    c = config("native", cpu);
+    c.host_mem = 8 << 20;
+    run_checked(&c, touch_all, &bytes, &r);
+    assert_int_equal(r.outcome, OUTCOME_HOST_OOM);
+    cpu_free(cpu);
+}
+
+static void wild_access(struct user *u, void *arg) { ld(u, *(gva_t *)arg); }
+
+static void a_wild_access_ends_the_program(void **state)
+{
+    (void)state;
+    static gva_t wild[] = {0,     0x7fffffffffff,     0x8000000000000000,
+                           ~0ull, 0xffff800000000000, 0x0000800000000000};
+    const struct cpu *cpu = preset("icx");
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    for (unsigned i = 0; i < ARRAY_SIZE(wild); i++)
+        for (unsigned p = 0; p < 3; p++) {
+            struct vm_config c = config(paging[p], cpu);
+            struct result r;
+            run_checked(&c, wild_access, &wild[i], &r);
+            assert_int_equal(r.outcome, OUTCOME_GUEST_SEGV);
+        }
+    cpu_free(cpu);
+}
+
+/* ---- the host takes pages away under a running guest; contents that must survive are checked ----
+ */
+
+static void zapped(struct user *u, void *arg)
+{
+    (void)arg;
+    struct hw *h = u->hw;
+    gva_t a = u_alloc(u, 4 << 20);
+    for (unsigned i = 0; i < 1024; i++)
+        st64(u, a + (i << 12), i + 1);
+    struct walk w;
+    for (unsigned i = 0; i < 1024; i += 3) { /* discard the frame of every third page */
+        struct walk_log log = {0};
+        struct access load = {a + (i << 12), false};
+        h->mvm->paging->explain(h->mmu, &load, &w, &log);
+        assert_int_equal(w.status, WALK_OK);
+        for (uint64_t g = 0; g < h->gm->frames; g++)
+            if (gmem_state(h->gm, gfn(g)) == PG_RESIDENT &&
+                hfn_hpa(gmem_hfn(h->gm, gfn(g))) == w.page) {
+                gmem_discard(h->gm, gfn(g), 1);
+                break;
+            }
+    }
+    const char *why = model_check(h);
+    if (why)
+        fail_msg("%s", why);
+    for (unsigned i = 0; i < 1024; i++)
+        assert_int_equal(ld64(u, a + (i << 12)), i % 3 ? i + 1 : 0);
+}
+
+static void a_page_the_host_takes_is_refilled_and_others_survive(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"shadow", "ept"};
+    static const char *const cpus[] = {"plain", "skx", "zen3"};
+    for (unsigned p = 0; p < 2; p++)
+        for (unsigned i = 0; i < 3; i++) {
+            const struct cpu *cpu = preset(cpus[i]);
+            struct vm_config c = config(paging[p], cpu);
+            struct result r;
+            run_checked(&c, zapped, NULL, &r);
+            assert_int_equal(r.outcome, OUTCOME_OK);
+            uint64_t again = p ? r.total.exit_ept_violation : r.total.exit_fill;
+            assert_true(again >= 1024 + 342); /* 1024 first touches and the 342 taken pages again */
+            cpu_free(cpu);
+        }
+}
+
+/* ---- a hostile guest maps its own page tables into user space and writes them ---- */
+
+static void self_map(struct user *u, void *arg)
+{
+    struct hw *h = u->hw;
+    gva_t a = u_alloc(u, 1 << 20);
+    (void)arg;
+    for (unsigned i = 0; i < 64; i++)
+        st64(u, a + (i << 12), i);
+    /* Aim page 1 at the frame of the root table, then at the table that maps it. */
+    gpa_t table = gk_cr3(h->kernel) & PTE_ADDR, leaf = table;
+    for (unsigned l = 4; l > 1; l--)
+        leaf = hw_pt_read(h, leaf + 8 * level_index(a, l)) & PTE_ADDR;
+    hw_pt_write(h, leaf + 8 * level_index(a + 4096, 1), leaf | PTE_P | PTE_W | PTE_U);
+    hw_invlpg(h, a + 4096);
+    ld(u, a + 4096);
+    st(u, a + 4096); /* its own last-level table: under shadow this can never be mapped writable */
+    hw_pt_write(h, leaf + 8 * level_index(a + 4096, 1), table | PTE_P | PTE_W | PTE_U);
+    hw_invlpg(h, a + 4096);
+    st(u, a + 4096);
+}
+
+static void a_guest_that_maps_its_tables_is_no_crash(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    const struct cpu *cpu = preset("plain");
+    for (unsigned p = 0; p < 3; p++) {
+        struct vm_config c = config(paging[p], cpu);
+        struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
+        struct result r = {0};
+        char err[300];
+        if (setjmp(h->end) == 0) {
+            assert_int_equal(model_boot(h, &c, &r, err, sizeof err), NB_OK);
+            self_map(&h->user, NULL);
+        }
+        assert_int_equal(r.outcome, p == 1 ? OUTCOME_ABORTED : OUTCOME_OK);
+        assert_null(h->mvm->paging->check ? h->mvm->paging->check(h->mvm) : NULL);
+        model_free(h);
+        meta_free(META_MMU, h);
+    }
+    cpu_free(cpu);
+}
+
+/* ---- every page size in either dimension runs the same program to the same memory ---- */
+
+static void contents(struct user *u, void *arg)
+{
+    uint64_t *sum = arg;
+    gva_t a = u_alloc(u, 8 << 20);
+    int child;
+    for (unsigned i = 0; i < 2048; i++)
+        st64(u, a + (i << 12) + 8 * (i % 512), i * 7919ull);
+    assert_int_equal(u_munmap(u, a + (100 << 12), 50 << 12), GK_OK);
+    assert_int_equal(u_mprotect(u, a + (512 << 12), 5 << 12, GK_READ), GK_OK);
+    assert_int_equal(u_fork(u, &child), GK_OK);
+    for (unsigned i = 600; i < 700; i++)
+        st64(u, a + (i << 12), 1);
+    assert_int_equal(u_switch(u, child), GK_OK);
+    for (unsigned i = 0; i < 2048; i++)
+        if (i < 100 || i >= 150)
+            *sum = *sum * 31 + ld64(u, a + (i << 12) + 8 * (i % 512)) + ld64(u, a + (i << 12));
+    for (unsigned i = 640; i < 660; i++)
+        st64(u, a + (i << 12), 2);
+    assert_int_equal(u_exit(u, child), GK_OK);
+    for (unsigned i = 600; i < 700; i++)
+        *sum = *sum * 31 + ld64(u, a + (i << 12));
+}
+
+static void every_configuration_computes_the_same(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    static const char *const cpus[] = {"plain", "skx", "zen4", "dmt-ref"};
+    uint64_t first = 0;
+    for (unsigned n = 0; n < 3 * 4 * 3 * 3 * 2; n++) {
+        static const enum page_mode sizes[] = {PAGES_4K, PAGES_2M, PAGES_THP};
+        const struct cpu *cpu = preset(cpus[n % 4]);
+        struct vm_config c = config(paging[n / 4 % 3], cpu);
+        struct result r;
+        uint64_t sum = 1;
+        c.guest_page = sizes[n / 12 % 3];
+        c.host_page = sizes[n / 36 % 3];
+        c.levels = c.host_levels = 4 + n / 108;
+        run_checked(&c, contents, &sum, &r);
+        if (r.outcome != OUTCOME_OK)
+            fail_msg("%s", r.detail);
+        first = n ? first : sum;
+        assert_int_equal(sum, first);
+        cpu_free(cpu);
+    }
+}
+
+/* Without VPID each exit costs the TLBs; with it none does. */
+static void vpid_decides_whether_exits_flush(void **state)
+{
+    (void)state;
+    const struct cpu *cpu = preset("plain");
+    struct cpu no = *cpu;
+    struct result with, without;
+    struct mix x = {64, 20000};
+    no.vpid = false;
+    struct vm_config c = config("ept", cpu);
+    run_checked(&c, random_mix, &x, &with);
+    c.cpu = &no;
+    run_checked(&c, random_mix, &x, &without);
+    assert_int_equal(with.total.exits, without.total.exits);
+    assert_int_equal(without.total.tlb_flushes, with.total.tlb_flushes + without.total.exits);
+    assert_true(without.total.tlb_l2_misses > with.total.tlb_l2_misses);
+    cpu_free(cpu);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(references_per_walk_follow_the_formula),
+        cmocka_unit_test(refs_per_walk_do_not_depend_on_walk_caches),
+        cmocka_unit_test(remapping_costs_the_exits_the_design_predicts),
+        cmocka_unit_test(tlb_misses_equal_an_independent_simulation),
+        cmocka_unit_test(running_out_of_memory_is_an_outcome),
+        cmocka_unit_test(a_wild_access_ends_the_program),
+        cmocka_unit_test(a_page_the_host_takes_is_refilled_and_others_survive),
+        cmocka_unit_test(a_guest_that_maps_its_tables_is_no_crash),
+        cmocka_unit_test(every_configuration_computes_the_same),
+        cmocka_unit_test(vpid_decides_whether_exits_flush),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
