@@ -17,9 +17,10 @@
 #define PID_BUCKETS 1024u
 
 /* Software bits of a leaf. */
-#define PTE_COW PTE_SW0  /* private page of a writable mapping, read-only until copied or sole */
-#define PTE_KEPT PTE_SW1 /* P is clear because the mapping is PROT_NONE; the frame is still ours \
-                          */
+#define PTE_COW PTE_SW0 /* private page of a writable mapping, read-only until copied or sole */
+#define PTE_KEPT                                                                    \
+    PTE_SW1 /* P is clear because the mapping is PROT_NONE; the frame is still ours \
+             */
 
 /* ---- pmm.c: guest frames ---- */
 enum frame_kind { FRAME_PART, FRAME_FREE, FRAME_DATA, FRAME_TABLE };

@@ -38,11 +38,12 @@ enum { GK_READ = 1, GK_WRITE = 2, GK_EXEC = 4 }; /* prot */
 enum {
     GK_FIXED = 1,   /* exactly at the hint; GK_EEXIST if anything is mapped there */
     GK_SHARED = 2,  /* children of fork share the pages instead of copying them */
-    GK_GLOBAL = 4,  /* map with PTE_G: the same in every process (implies GK_SHARED) */
+    GK_GLOBAL = 4,  /* map with PTE_G: the same in every process (implies GK_SHARED); to make, change
+                     * or remove one is GK_EINVAL while there is more than one process */
     GK_4K = 8,      /* 4 KiB pages only */
     GK_2M = 16,     /* 2 MiB pages only: address and length must be aligned */
     GK_1G = 32,     /* 1 GiB pages only: likewise */
-    GK_POPULATE = 64, /* map every page now, as if touched for reading */
+    GK_POPULATE = 64, /* map every page now, as if touched for reading; all or GK_ENOMEM */
 };
 
 #define GK_USER_BASE 0x0000000010000000ull /* first address mmap chooses */
@@ -71,7 +72,7 @@ struct gk *gk_boot(struct hw *, const struct gk_config *);
 int gk_mmap(struct gk *, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out);
 int gk_munmap(struct gk *, gva_t, uint64_t len);   /* holes are fine, as in POSIX */
 int gk_mprotect(struct gk *, gva_t, uint64_t len, unsigned prot); /* GK_ENOMEM on holes, as in Linux */
-/* Child gets a copy of the current address space; it runs when switched to. */
+/* Child gets a copy of the current address space; it runs when switched to. 4095 at a time. */
 int gk_fork(struct gk *, int *child_pid);
 /* End process `pid`; ending the current one switches to pid 1 first; pid 1 cannot end (GK_EINVAL). */
 int gk_exit(struct gk *, int pid);

@@ -44,7 +44,7 @@ static void unlink_block(struct pmm *m, uint32_t f)
     *fr = (struct frame){0};
 }
 
-/* Largest block that starts at or ends at f (whichever `edge` asks) inside [lo, hi). */
+/* Order of the largest aligned block that ends at hi and starts at lo or above. */
 static unsigned block_ending(uint32_t lo, uint32_t hi)
 {
     unsigned order = 0;
@@ -157,6 +157,10 @@ static const char *check_list(const struct pmm *m, unsigned order, uint64_t *sum
         const struct frame *fr = &m->frames[f];
         if (f < m->first || f >= m->end || fr->kind != FRAME_FREE || fr->order != order)
             return "P3: a free list holds a block that is not free or of another order";
+        uint32_t buddy = f ^ BIT(order);
+        if (order < MAX_ORDER && buddy >= m->first && buddy < m->end &&
+            m->frames[buddy].kind == FRAME_FREE && m->frames[buddy].order == order)
+            return "P3: two free buddies were not joined";
         if (fr->prev != prev)
             return "P3: a free list is not doubly linked";
         *sum += BIT(order);

@@ -11,6 +11,9 @@
  *
  * A fork that runs out of memory is undone: pages that only the parent has become writable again.
  *
+ * The lower half of a root is ours; the engine may map its kernel in the upper half of any root it
+ * is given by hw_load_cr3 (pt.c).
+ *
  * Pids ascend and are never used twice; at most MAX_PROCS processes live at a time, one PCID each.
  */
 #include "guest/internal.h"
@@ -22,7 +25,7 @@ size_t gk_kmem_bytes(uint64_t mem_bytes)
 {
     uint64_t frames = mem_bytes >> PAGE_SHIFT, dynamic = mem_bytes / 64;
     dynamic = dynamic < MIN_DYNAMIC ? MIN_DYNAMIC : dynamic > MAX_DYNAMIC ? MAX_DYNAMIC : dynamic;
-    return sizeof(struct gk) + frames * sizeof(struct frame) + frames / 8 + 64 +
+    return sizeof(struct gk) + frames * sizeof(struct frame) + frames / 8 + 256 +
            MAX_FLUSH_LIST * sizeof(gva_t) + dynamic;
 }
 

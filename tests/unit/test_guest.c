@@ -704,6 +704,29 @@ static void test_shared(void **s)
             shared((enum page_mode)mode);
 }
 
+/* Small pages that one process made of a shared range keep the other from a large page there. */
+static void test_shared_sizes(void **s)
+{
+    (void)s;
+    struct hw *h = boot(64 * MIB, PAGES_2M, 4, true);
+    gva_t a = map(h, P2M, RW, GK_SHARED);
+    int child = fork_of(h);
+    gk_switch(h->gk, child);
+    assert_int_equal(gk_mprotect(h->gk, a, P4, GK_READ), GK_OK);
+    put(h, a + 3 * P4, 3);
+    gk_switch(h->gk, 1);
+    reset(h);
+    put(h, a + 5 * P4, 5);
+    EXPECT(h, 4, 0, 0, 0, 0); /* 3 links and a 4 KiB leaf */
+    assert_int_equal(val(h, a + 3 * P4), 3);
+    gk_switch(h->gk, child);
+    assert_int_equal(val(h, a + 5 * P4), 5);
+    end(h, child);
+    assert_int_equal(gk_munmap(h->gk, a, P2M), GK_OK);
+    assert_no_leak(h);
+    halt(h);
+}
+
 /* Global pages: INVLPG always, outside the ceiling; a fault maps them in every process. */
 static void test_global(void **s)
 {
@@ -950,9 +973,8 @@ static void step_mmap(struct world *w)
     }
     assert_true(!fixed || out == va_of(from));
     from = (unsigned)((out - GK_USER_BASE) / P4);
-    if (!fixed && w->mode == PAGES_2M && n % 512) { /* rounded up: the model follows */
-        n += 512 - n % 512;
-    }
+    if (!fixed && w->mode == PAGES_2M) /* the kernel rounded it up */
+        n = (n + 511) & ~511u;
     if (out + n * P4 > va_of(WINDOW)) {
         assert_int_equal(gk_munmap(w->h->gk, out, n * P4), GK_OK);
         return;
@@ -1136,11 +1158,11 @@ int main(void)
         cmocka_unit_test(test_split_2m),       cmocka_unit_test(test_split_shared_by_fork),
         cmocka_unit_test(test_cow_2m),         cmocka_unit_test(test_split_1g),
         cmocka_unit_test(test_unaligned_ends), cmocka_unit_test(test_thp),
-        cmocka_unit_test(test_shared),         cmocka_unit_test(test_global),
-        cmocka_unit_test(test_populate),       cmocka_unit_test(test_fork_oom),
-        cmocka_unit_test(test_kmem_oom),       cmocka_unit_test(test_bad_arguments),
-        cmocka_unit_test(test_bad_config),     cmocka_unit_test(test_many_processes),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_shared),         cmocka_unit_test(test_shared_sizes),
+        cmocka_unit_test(test_global),         cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_fork_oom),       cmocka_unit_test(test_kmem_oom),
+        cmocka_unit_test(test_bad_arguments),  cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_many_processes), cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
