@@ -960,6 +960,7 @@ static void step_mmap(struct world *w)
     unsigned from = pick(w, WINDOW - 1), n = pick_len(w, from), prot = pick(w, 8), flags = 0;
     bool fixed = pick(w, 3), taken = false;
     flags |= (fixed ? GK_FIXED : 0) | (pick(w, 4) ? 0 : GK_SHARED) | (pick(w, 8) ? 0 : GK_POPULATE);
+    flags |= pick(w, 5) ? 0 : GK_4K;
     struct page *pages = w->page[w->cur];
     gva_t out = 0;
     int err = gk_mmap(w->h->gk, fixed ? va_of(from) : 0, n * P4, prot, flags, &out);
@@ -973,9 +974,10 @@ static void step_mmap(struct world *w)
     }
     assert_true(!fixed || out == va_of(from));
     from = (unsigned)((out - GK_USER_BASE) / P4);
-    if (!fixed && w->mode == PAGES_2M) /* the kernel rounded it up */
+    if (!fixed && w->mode == PAGES_2M && !(flags & GK_4K)) /* the kernel rounded it up */
         n = (n + 511) & ~511u;
-    if (out + n * P4 > va_of(WINDOW)) {
+    if (out + n * P4 > va_of(WINDOW)) { /* outside the model: must go, whatever it costs */
+        w->h->kmem_left += 8 * KIB;
         assert_int_equal(gk_munmap(w->h->gk, out, n * P4), GK_OK);
         return;
     }
@@ -1107,6 +1109,8 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
     struct world *w = calloc(1, sizeof *w);
     w->h = boot_cfg(&(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2});
     w->mode = mode;
+    if (seed % 4 == 3) /* kernel memory runs out, too */
+        w->h->kmem_left = 24 * KIB;
     rng_seed(&w->r, seed);
     w->pid[0] = 1;
     for (unsigned n = 1; n <= steps; n++) {
