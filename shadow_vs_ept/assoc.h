@@ -12,6 +12,8 @@
 #ifndef NB_PAGING_ASSOC_H
 #define NB_PAGING_ASSOC_H
 
+#include <string.h>
+
 #include "base/base.h"
 #include "shadow_vs_ept/cpu.h"
 
@@ -58,6 +60,7 @@ static inline void assoc_to_front(uint64_t *k, uint32_t ways, uint32_t i)
 static inline __attribute__((always_inline)) uint32_t assoc_search(const uint64_t *k, uint32_t ways,
                                                                    uint64_t key)
 {
+#pragma GCC unroll 16
     for (uint32_t i = 0; i < ways; i++)
         if (k[i] == key)
             return i;
@@ -106,14 +109,35 @@ static inline uint64_t *assoc_peek(struct assoc *a, uint64_t idx, uint64_t key)
     return i == a->ways ? NULL : k + a->ways + i;
 }
 
+/* Two entries moved at once; not aligned to 16. */
+typedef uint64_t assoc_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* k[1..n-1] = k[0..n-2], from the end, two at a time: a constant n becomes plain vector moves,
+ * where memmove would become a call or a string instruction. */
+static inline __attribute__((always_inline)) void assoc_shift(uint64_t *k, uint32_t n)
+{
+    uint32_t i = n - 1;
+#pragma GCC unroll 16
+    for (; i >= 2; i -= 2)
+        *(assoc_pair *)(k + i - 1) = *(const assoc_pair *)(k + i - 2);
+    if (i == 1)
+        k[1] = k[0];
+}
+
 /* Shift an LRU set by one way and put the new entry first; the last one is dropped. */
 static inline __attribute__((always_inline)) void assoc_push(uint64_t *k, uint32_t ways,
                                                              uint64_t key, uint64_t val)
 {
-    for (uint32_t i = ways - 1; i > 0; i--)
-        k[i] = k[i - 1];
-    for (uint32_t i = ways - 1; i > 0; i--)
-        k[ways + i] = k[ways + i - 1];
+    assoc_shift(k, ways);
+    assoc_shift(k + ways, ways);
+    k[0] = key;
+    k[ways] = val;
+}
+
+static inline void assoc_push_many(uint64_t *k, uint32_t ways, uint64_t key, uint64_t val)
+{
+    memmove(k + 1, k, 8 * (ways - 1));
+    memmove(k + ways + 1, k + ways, 8 * (ways - 1));
     k[0] = key;
     k[ways] = val;
 }
@@ -140,8 +164,11 @@ static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64
     case 12:
         assoc_push(k, 12, key, val);
         break;
+    case 16:
+        assoc_push(k, 16, key, val);
+        break;
     default:
-        assoc_push(k, a->ways, key, val);
+        assoc_push_many(k, a->ways, key, val);
         break;
     }
 }

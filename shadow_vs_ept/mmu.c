@@ -80,39 +80,64 @@ static void fill(struct mmu *m, gva_t va, unsigned size, uint64_t val)
         insert(m, m->l2[size], va, size, val);
 }
 
-static void book(struct mmu *m, const struct walk *w, bool assist)
+/* A completed walk. */
+static inline void book(struct mmu *m, const struct walk *w)
 {
-    if (w->status != WALK_OK) {
-        m->c.walk_refs_lost += w->reads;
-        return;
-    }
     m->c.walks++;
-    m->c.walks_assist += assist;
     m->c.walk_refs += w->refs;
     m->c.walk_refs_nested += w->refs_nested;
     m->c.walk_reads += w->reads;
 }
 
-static void deliver(struct mmu *m, const struct access *a, unsigned error)
+/* The walk did not complete: repair or deliver, and walk again, until the access has a translation.
+ */
+static __attribute__((noinline)) void retry(struct mmu *m, const struct access *a, struct walk *w)
 {
-    m->vm->ops->guest_fault(m->vm->ctx, a->va, error);
-}
-
-/* Walk, repair, deliver, until the access has a translation. */
-static uint64_t translate(struct mmu *m, const struct access *a, bool assist, unsigned *size)
-{
-    struct walk w;
     for (unsigned tries = 0; tries < MAX_RETRIES; tries++) {
-        m->walk(m, a, &w);
-        book(m, &w, assist);
-        if (w.status == WALK_OK) {
-            *size = w.size;
-            return w.page | w.flags;
-        }
-        if (w.status == WALK_GUEST_FAULT || m->vm->paging->fix(m, a, &w) == FIX_REFLECT)
-            deliver(m, a, w.error);
+        m->c.walk_refs_lost += w->reads;
+        if (w->status == WALK_GUEST_FAULT || m->vm->paging->fix(m, a, w) == FIX_REFLECT)
+            m->vm->ops->guest_fault(m->vm->ctx, a->va, w->error);
+        m->walk(m, a, w);
+        if (w->status == WALK_OK)
+            return;
     }
     m->vm->ops->no_progress(m->vm->ctx, a->va);
+}
+
+/* A miss in both levels: walk and fill. Only a fault on the way can have put the entry there
+ * meanwhile. */
+static inline uint64_t miss(struct mmu *m, gva_t va, unsigned store, unsigned *size)
+{
+    struct access a = {va, store};
+    struct walk w;
+    m->walk(m, &a, &w);
+    bool first = likely(w.status == WALK_OK);
+    if (!first)
+        retry(m, &a, &w);
+    book(m, &w);
+    uint64_t val = w.page | w.flags;
+    *size = w.size;
+    if (first && (m->sizes >> w.size & 1) && !(val & TLB_G)) {
+        insert(m, m->l1[w.size], va, w.size, val);
+        insert(m, m->l2[w.size], va, w.size, val);
+    } else
+        fill(m, va, w.size, val);
+    return val;
+}
+
+/* A hit that lacks a right or the dirty bit: a walk decides. */
+static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsigned *size)
+{
+    struct access a = {va, true};
+    struct walk w;
+    m->walk(m, &a, &w);
+    if (w.status != WALK_OK)
+        retry(m, &a, &w);
+    book(m, &w);
+    m->c.walks_assist++;
+    *size = w.size;
+    fill(m, va, w.size, w.page | w.flags);
+    return w.page | w.flags;
 }
 
 /* The access has entry `val` of `size`: remember it as the most recent. */
@@ -122,7 +147,7 @@ static inline void remember(struct mmu *m, gva_t va, unsigned size, uint64_t val
     uint64_t hpa = (val & PTE_ADDR) + (va & ((1ull << va_vpn_shift(size)) - 1));
     m->hot.mru[0] = unit;
     m->hot.mru[1] = (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D) ? unit : MRU_NONE;
-    m->hot.page = (unsigned char *)mmu_ptr(m->vm, hpa & ~PAGE_MASK);
+    m->hot.page = m->pool + (hpa & ~PAGE_MASK);
 }
 
 static inline bool allows(uint64_t val, bool store)
@@ -131,12 +156,11 @@ static inline bool allows(uint64_t val, bool store)
 }
 
 /* One access that is not to the unit of the last one. Returns its host-physical address. */
-static inline hpa_t access(struct mmu *m, gva_t va, unsigned store)
+static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t va, unsigned store)
 {
-    struct access a = {va, store};
     unsigned size = 0;
     uint64_t val, *v = lookup(m, m->l1, va, &size);
-    if (likely(v != NULL)) {
+    if (v) {
         val = *v;
     } else {
         m->c.tlb_l1_misses++;
@@ -146,21 +170,21 @@ static inline hpa_t access(struct mmu *m, gva_t va, unsigned store)
             insert(m, m->l1[size], va, size, val);
         } else {
             m->c.tlb_l2_misses++;
-            val = translate(m, &a, false, &size);
-            fill(m, va, size, val);
+            val = miss(m, va, store, &size);
         }
     }
-    if (unlikely(!allows(val, store))) {
-        val = translate(m, &a, true, &size);
-        fill(m, va, size, val);
-    }
+    if (unlikely(!allows(val, store)))
+        val = assist(m, va, &size);
     remember(m, va, size, val);
     return (val & PTE_ADDR) + (va & ((1ull << va_vpn_shift(size)) - 1));
 }
 
-static void slow(struct mmu *m, gva_t va, unsigned store) { access(m, va, store); }
+static __attribute__((flatten)) void slow(struct mmu *m, gva_t va, unsigned store)
+{
+    access(m, va, store);
+}
 
-static void slow_cached(struct mmu *m, gva_t va, unsigned store)
+static __attribute__((flatten)) void slow_cached(struct mmu *m, gva_t va, unsigned store)
 {
     hpa_t a = access(m, va, store);
     m->c.v[CTR_data_l1_hits + cache_access(m, a)]++;
@@ -359,6 +383,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     struct mmu *m = meta_calloc(META_MMU, 1, sizeof *m);
     assert(vm->nvcpus < MAX_VCPUS);
     m->vm = vm;
+    m->pool = host_ptr(vm->host, 0);
     m->levels = vm->levels;
     m->walk = vm->paging->walk_for(vm);
     init_tlbs(m, c);

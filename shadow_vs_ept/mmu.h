@@ -56,8 +56,9 @@ struct mmu_vm {
 };
 
 struct mmu {
-    struct mmu_hot hot; /* first: mmu_access.h */
-    walk_fn walk;       /* the strategy's, for this CPU's caches */
+    struct mmu_hot hot;  /* first: mmu_access.h */
+    unsigned char *pool; /* host-physical address 0 */
+    walk_fn walk;        /* the strategy's, for this CPU's caches */
     struct mmu_vm *vm;
     unsigned levels; /* of the table that walk1d() reads */
     hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */

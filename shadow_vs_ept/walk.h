@@ -54,7 +54,7 @@ ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsign
     w->reads++;
     if (cached)
         m->c.v[CTR_pt_l1_hits + cache_access(m, ea)]++;
-    uint64_t e = *mmu_ptr(m->vm, ea);
+    uint64_t e = *(const uint64_t *)(m->pool + ea);
     if (pwc == PWC_AMD && level > 1 && m->pwc.ways && (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A) &&
         !pte_is_leaf(e, level))
         assoc_put(&m->pwc, ea >> 3, ea | 1, e);
@@ -75,6 +75,13 @@ struct walk_path {
     uint64_t above[6];  /* PSC_W | PSC_U gathered above this level, and refs before reading it */
     unsigned top, leaf; /* levels really read: top .. leaf */
 };
+
+/* The fields every walk sets; the rest is valid by status. */
+ALWAYS_INLINE void walk_begin(struct walk *w)
+{
+    w->nested_fault = false;
+    w->refs = w->refs_nested = w->reads = 0;
+}
 
 ALWAYS_INLINE void walk_fault(struct walk *w, const struct access *a, uint64_t why)
 {
@@ -146,7 +153,7 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
     unsigned level = m->levels;
     uint64_t table = m->root, rights = PTE_W | PTE_U, all = PTE_A, e;
     struct walk_path p;
-    *w = (struct walk){.status = fail};
+    walk_begin(w);
     if (unlikely(!canonical(a->va, m->levels))) {
         walk_fault(w, a, 0);
         return;
@@ -286,7 +293,7 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
     uint64_t rights = PTE_W | PTE_U, all = PTE_A, e;
     struct walk_path p;
     struct nested n;
-    *w = (struct walk){.status = WALK_GUEST_FAULT};
+    walk_begin(w);
     if (unlikely(!canonical(a->va, glevels))) {
         walk_fault(w, a, 0);
         return;
