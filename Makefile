@@ -91,11 +91,14 @@ $(B)/nestbed-qemu-plugin.so: $(wildcard workloads/qemu_plugin/*.[ch]) $(B)/flags
 	$(call say,PLUGIN,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -fPIC -o $@ $(filter %.c,$^) -lzstd
 
-# A unit test links every object but main.o; or, with a comment such as
-#     /* link: base guest workloads/touch */
-# near its top, the objects of those folders and those single files.
-unit_words = $(shell sed -n '1,40s@.*/\* *link: *\(.*[^ ]\) *\*/.*@\1@p' tests/unit/$(1).c)
-unit_objs = $(sort $(foreach w,$(1),$(filter $(B)/$(w)/%.o $(B)/$(w).o,$(LIBOBJS))) \
+# A unit test links every object but main.o; or, when a comment near its top says
+#     link: base guest workloads/touch
+# (to the end of the comment or an empty line of it) the objects of those folders and single files.
+unit_words = $(shell awk '/link:/ {on = 1; sub(/.*link:/, "")} \
+    on {end = /\*\//; sub(/\*\/.*/, ""); sub(/^ *\*/, ""); if (!NF) exit; print; if (end) exit} \
+    NR > 40 {exit}' tests/unit/$(1).c)
+word_objs = $(or $(filter $(B)/$(1)/%.o $(B)/$(1).o,$(LIBOBJS)),$(error link: no folder or file '$(1)'))
+unit_objs = $(sort $(foreach w,$(1),$(call word_objs,$(w))) \
             $(if $(filter shadow_vs_ept,$(1)),$(B)/cpu_presets.o))
 define unit_rule
 $(B)/tests/$(1): tests/unit/$(1).c $(if $(2),$(call unit_objs,$(2)),$(LIBOBJS)) $(B)/flags | $(B)/deps-check

@@ -31,7 +31,7 @@ static const struct argp argp = {
     .parser = parse,
     .children = children,
     .doc = "Run one workload or trace on one machine and print what it cost.\v"
-           "Example: nestbed run --paging shadow --workload gups --set table=64M --json\n\n"
+           "Example: nestbed run --paging shadow --workload gups --set size=64M --json\n\n"
            "The record is printed even when the guest or the host runs out of memory; its outcome "
            "says so and "
            "the exit status is 1."};
@@ -42,43 +42,86 @@ static void run_workload(struct user *u, void *arg)
     o->workload->run(u, o->params);
 }
 
-/* Run, then print; the exit code of the whole command. */
-static int run_and_print(const struct options *o, const struct program *prog, struct replay *replay)
+/* What was replayed: the file, what it holds, and what the replay had to make up. */
+static json_t *trace_json(const struct replay *replay, const char *path)
 {
-    static struct result res;
+    const struct trace *t = replay_trace(replay);
+    const struct trace_header *h = trace_head(t);
+    const struct replay_stats *s = replay_stats(replay);
+    const char *slash = strrchr(path, '/');
+    json_t *events = json_object();
+    for (unsigned k = TRACE_NONE + 1; k < TRACE_KINDS; k++)
+        json_object_set_new(events, trace_kind_names[k], json_count(s->events[k]));
+    return json_pack("{ss ss ss? ss? so so so so so so so so so so so}", "file",
+                     slash ? slash + 1 : path, "format", trace_format_of(t)->name, "command",
+                     h->command, "note", h->note, "accesses", json_count(s->accesses), "stores",
+                     json_count(s->stores), "crossings", json_count(s->crossings), "skipped",
+                     json_count(trace_skipped(t)), "processes", json_count(s->processes), "threads",
+                     json_count(s->threads), "implicit_maps", json_count(s->implicit_maps),
+                     "implicit_bytes", json_count(s->implicit_bytes), "implicit_rights",
+                     json_count(s->implicit_rights), "refused", json_count(s->refused), "events",
+                     events);
+}
+
+/* One run with a word on stderr while it lasts. */
+static int run_engine(const struct options *o, const struct program *prog, struct result *res)
+{
     char what[96];
     int code;
     snprintf(what, sizeof what, "%s on %s", o->workload ? o->workload->name : o->trace,
              o->vm.paging);
     progress_wait(what);
-    code = o->engine->run(&o->vm, prog, &res);
+    code = o->engine->run(&o->vm, prog, res);
     progress_end();
-    if (code != NB_OK)
-        return code;
-    if (replay && replay_error(replay))
-        die(NB_DATAERR, "%s", replay_error(replay));
-    json_t *record = record_new(o, &res, replay ? replay_describe(replay) : NULL);
+    return code;
+}
+
+static int report(const struct options *o, const struct result *res, json_t *trace)
+{
+    json_t *record = record_new(o, res, trace);
     record_print(record, o);
     json_decref(record);
-    if (res.outcome == OUTCOME_OK)
+    if (res->outcome == OUTCOME_OK)
         return NB_OK;
-    fprintf(stderr, "nestbed: the run ended as %s: %s\n", outcome_names[res.outcome], res.detail);
+    fprintf(stderr, "nestbed: the run ended as %s: %s\n", outcome_names[res->outcome], res->detail);
     return NB_FAIL;
+}
+
+static int run_trace(const struct options *o, struct result *res)
+{
+    struct replay *replay;
+    char err[512];
+    char *path = trace_resolve(o->trace, err, sizeof err);
+    int code = path ? replay_open(path, NULL, &replay, err, sizeof err) : NB_USAGE;
+    if (code != NB_OK)
+        die(code, "%s", err);
+    code = run_engine(o, &(struct program){replay_run, replay}, res);
+    if (replay_error(replay)) /* the counts are of a part of the trace: no record */
+        die(replay_error_code(replay), "%s", replay_error(replay));
+    if (code == NB_OK)
+        code = report(o, res, trace_json(replay, path));
+    replay_close(replay);
+    free(path);
+    return code;
 }
 
 static int cmd_run(int argc, char **argv)
 {
     static struct options o;
+    static struct result res;
     int code;
     options_init(&o);
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     options_output(&o);
     options_program(&o);
     options_machine(&o);
-    if (o.workload)
-        code = run_and_print(&o, &(struct program){run_workload, &o}, NULL);
-    else
-        code = run_trace(&o);
+    if (o.workload) {
+        code = run_engine(&o, &(struct program){run_workload, &o}, &res);
+        if (code == NB_OK)
+            code = report(&o, &res, NULL);
+    } else {
+        code = run_trace(&o, &res);
+    }
     cpu_free(o.vm.cpu);
     return code;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,11 +19,11 @@ enum { MAX_COMMANDS = 64 };
 /* A full disk or a closed pipe shows when the buffer is written: too late to ignore. */
 static void close_stdout(void)
 {
-    int broken = ferror(stdout);
+    bool broken = ferror(stdout), printed = broken || __fpending(stdout);
     errno = 0;
     if (fclose(stdout) == 0 && !broken)
         return;
-    if (errno == EBADF && !broken) /* started with stdout closed, and nothing was printed */
+    if (errno == EBADF && !printed) /* started with stdout closed, and nothing to say */
         return;
     fprintf(stderr,
             "nestbed: cannot write standard output%s%s: free space or choose another place\n",
