@@ -12,6 +12,8 @@
 
 enum { SNIFF = 4096 };
 
+volatile sig_atomic_t trace_stop;
+
 const char *const trace_kind_names[TRACE_KINDS] = {
     "none", "map",  "unmap",  "protect",     "discard", "fork",
     "exec", "exit", "thread", "thread_exit", "switch",
@@ -81,10 +83,11 @@ size_t in_fill(struct trace *t, size_t n)
     in_room(t, n);
     while (t->end < n && !t->eof) {
         ssize_t got = read(t->fd, t->buf + t->end, t->cap - t->end);
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && errno == EINTR && !trace_stop)
             continue;
         if (got < 0)
-            trace_fail(t, NB_IOERR, "cannot be read: %s", strerror(errno));
+            trace_fail(t, errno == EINTR ? NB_SIGINT : NB_IOERR, "cannot be read: %s",
+                       strerror(errno));
         if (got <= 0)
             t->eof = true;
         else
@@ -189,6 +192,8 @@ int trace_next(struct trace *t, struct trace_batch *b)
     b->ev.kind = TRACE_NONE;
     if (t->broken)
         return -1;
+    if (trace_stop)
+        return trace_fail(t, NB_SIGINT, "interrupted");
     int r = t->format->next(t, b);
     return t->broken ? -1 : r;
 }

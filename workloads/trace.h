@@ -46,6 +46,7 @@
 #ifndef NB_WORKLOADS_TRACE_H
 #define NB_WORKLOADS_TRACE_H
 
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/base.h"
@@ -109,6 +110,10 @@ struct trace_header {
     int32_t status;      /* exit status of the command; -1 unknown */
     bool counted;
 };
+
+/* For signal handlers: once set, reading and merging end with NB_SIGINT instead of waiting for
+ * input. */
+extern volatile sig_atomic_t trace_stop;
 
 struct trace;
 struct trace_format {

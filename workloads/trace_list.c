@@ -6,8 +6,8 @@
 
 #include "workloads/trace.h"
 
-#ifndef DATADIR
-#define DATADIR "/usr/local/share/nestbed"
+#ifndef NB_DATADIR
+#define NB_DATADIR "/usr/local/share/nestbed"
 #endif
 #define SUFFIX ".nbt"
 
@@ -25,7 +25,7 @@ static char *folder(unsigned i)
         return env && asprintf(&path, "%s/traces", env) > 0 ? path : NULL;
     if (i == 1)
         return slash && asprintf(&path, "%s/../workloads/traces", exe) > 0 ? path : NULL;
-    return asprintf(&path, DATADIR "/traces") > 0 ? path : NULL;
+    return asprintf(&path, NB_DATADIR "/traces") > 0 ? path : NULL;
 }
 enum { FOLDERS = 3 };
 

@@ -244,6 +244,7 @@ static void put_access(struct trace_writer *w, const struct trace_access *a)
     w->base[slot] = a->va;
     w->used[slot] = ++w->clock;
     w->naccess++;
+    w->head.accesses++;
     w->head.stores += a->store & 1u;
 }
 
@@ -277,7 +278,6 @@ static void end_block(struct trace_writer *w)
         put_le(out, head[i], 4);
     put_le(out, XXH3_64bits_withSeed(out->p + NBT_BLOCK_HEAD, packed, XXH3_64bits(out->p, 32)), 8);
     write_all(w, out->p, NBT_BLOCK_HEAD + packed, -1);
-    w->head.accesses += w->naccess;
     w->head.blocks++;
     begin_block(w);
 }
