@@ -483,6 +483,8 @@ static bool check_tlbs(struct parser *p)
     for (int i = 0; i < 2; i++)
         if (!c->l2[i].entries)
             c->l2_sizes[i] = 0;
+    if (c->l2_sizes[0] & c->l2_sizes[1])
+        return fail(p, p->header[SEC_L2B], "[l2-b] serves a page size that [l2] serves already");
     return true;
 }
 

@@ -101,8 +101,8 @@ static void others_have_their_shapes(void **state)
     cpu_free(c);
     c = preset("icx");
     geo(&c->l1[2], 8, 8, INDEX_MOD, POLICY_PLRU);
-    assert_int_equal(c->l2_sizes[0], 3);
-    assert_int_equal(c->l2_sizes[1], 5);
+    geo(&c->l2[0], 2048, 16, INDEX_XOR, POLICY_PLRU);
+    assert_int_equal(c->l2_sizes[1], 4);
     cpu_free(c);
     c = preset("zen3");
     geo(&c->l1_any, 64, 64, INDEX_MOD, POLICY_LRU);
@@ -192,6 +192,8 @@ static void wrong_files_are_refused(void **state)
         {"[l2]\nsizes = 4k 4kilobytes\n", "unknown value '4kilobytes'"},
         {"[l2]\nsizes = ,\n", "no page size given"},
         {"[l2-b]\nentries = 4\nways = 4\nsizes = 1g\n", "[l2-b] without [l2]"},
+        {"[l2]\nentries = 4\nways = 4\nsizes = 4k\n[l2-b]\nentries = 4\nways = 4\nsizes = 4k 1g\n",
+         ":26: [l2-b] serves a page size that [l2] serves already"},
         {"[psc-pde]\nentries = 4\nways = 4\n", "[psc-pde] needs [walk-caches] kind = intel"},
         {"[pwc]\nentries = 4\nways = 4\n", "[pwc] needs [walk-caches] kind = amd"},
         {"[ntlb]\nentries = 4\nways = 4\n", "[ntlb] needs [walk-caches] kind = intel or amd"},
