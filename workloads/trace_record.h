@@ -20,7 +20,6 @@ int trace_record(const struct record_options *, struct trace_header *head);
 /* Turn the part files of the QEMU plugin (qemu_plugin/raw.h) in `dir` into events of `w`, at most
  * `max` accesses. A child's records follow its fork at once; then its parent goes on. Ends early
  * when trace_stop is set. 0, or an exit code with a sentence in err. */
-int trace_merge(const char *dir, struct trace_writer *w, uint64_t max, const volatile bool *stop,
-                char *err, size_t n);
+int trace_merge(const char *dir, struct trace_writer *w, uint64_t max, char *err, size_t n);
 
 #endif
