@@ -1,6 +1,7 @@
 /* options.c: the options that commands share. */
 #include "bench/options.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,7 +112,9 @@ static const struct argp_option program_options[] = {
     {"engine", KEY_ENGINE, "NAME", 0, "Machine to run on (default model)", 0},
     {"workload", KEY_WORKLOAD, "NAME", 0, "Program to run (see nestbed list workloads)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0,
-     "Set a parameter of the workload, guest.flush_ceiling=N, or run.hash=1; may be repeated", 0},
+     "Set a parameter of the workload, or guest.flush_ceiling=N, run.hash=1, run.check=1, "
+     "run.events=FILE (one line per event; - is stderr); may be repeated",
+     0},
     {"trace", KEY_TRACE, "FILE", 0,
      "Replay a trace instead: a file, or a name of nestbed list traces", 0},
     {0}};
@@ -309,6 +312,27 @@ void options_machine(struct options *o)
         die(code, "%s", err);
 }
 
+#define RUN_KEYS "guest.flush_ceiling, run.hash, run.check and run.events"
+
+/* 0 or 1 behind the '='. */
+static bool set_flag(const char *kv)
+{
+    uint64_t v;
+    if (!parse_u64(strchr(kv, '=') + 1, &v) || v > 1)
+        die(NB_USAGE, "--set %s: 0 or 1", kv);
+    return v;
+}
+
+static void set_events(struct options *o, const char *file)
+{
+    if (o->vm.events)
+        die(NB_USAGE, "--set run.events: given twice");
+    o->vm.events = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");
+    if (!o->vm.events)
+        die(NB_IOERR, "--set run.events=%s: %s", file, strerror(errno));
+    fputs("accesses\tphase\tevent\taddress\tvalue\n", o->vm.events);
+}
+
 /* KEY=VALUE of the machine or the run; false: not one of these keys. */
 static bool set_run_key(struct options *o, const char *kv)
 {
@@ -320,20 +344,18 @@ static bool set_run_key(struct options *o, const char *kv)
         if (!parse_u64(eq + 1, &v) || v > UINT32_MAX)
             die(NB_USAGE, "--set %s: a number of pages from 0 to 2^32-1", kv);
         o->vm.flush_ceiling = (unsigned)v;
-        return true;
-    }
-    if (strncmp(kv, "run.hash=", 9) == 0) {
-        if (!parse_u64(eq + 1, &v) || v > 1)
-            die(NB_USAGE, "--set %s: 0 or 1", kv);
-        o->vm.hash = v;
-        return true;
-    }
-    if (strncmp(kv, "guest.", 6) == 0 || strncmp(kv, "run.", 4) == 0)
+    } else if (strncmp(kv, "run.hash=", 9) == 0)
+        o->vm.hash = set_flag(kv);
+    else if (strncmp(kv, "run.check=", 10) == 0)
+        o->vm.check = set_flag(kv);
+    else if (strncmp(kv, "run.events=", 11) == 0)
+        set_events(o, eq + 1);
+    else if (strncmp(kv, "guest.", 6) == 0 || strncmp(kv, "run.", 4) == 0)
         die(NB_USAGE,
-            "--set %s: unknown key; besides the workload's parameters there are "
-            "guest.flush_ceiling and run.hash",
-            kv);
-    return false;
+            "--set %s: unknown key; besides the workload's parameters there are " RUN_KEYS, kv);
+    else
+        return false;
+    return true;
 }
 
 static void apply_sets(struct options *o)
@@ -343,8 +365,7 @@ static void apply_sets(struct options *o)
         if (set_run_key(o, o->sets[i]))
             continue;
         if (!o->workload)
-            die(NB_USAGE,
-                "--set %s: a trace has no parameters; only guest.flush_ceiling and run.hash apply",
+            die(NB_USAGE, "--set %s: a trace has no parameters; only " RUN_KEYS " apply",
                 o->sets[i]);
         if (params_set(o->workload, o->params, o->sets[i], err, sizeof err) != 0)
             die(NB_USAGE, "--set %s: %s", o->sets[i], err);

@@ -103,7 +103,7 @@ static void map(struct mmu_vm *vm, gpa_t gpa)
 static bool violation(struct mmu *m, gpa_t gpa)
 {
     struct mmu_vm *vm = m->vm;
-    mmu_exit(m, CTR_exit_ept_violation);
+    mmu_exit(m, CTR_exit_ept_violation, gpa);
     switch (gmem_fault(vm->gm, gpa_gfn(gpa))) {
     case GMEM_OUTSIDE:
         return false;

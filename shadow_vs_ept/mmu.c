@@ -89,6 +89,15 @@ static inline void book(struct mmu *m, const struct walk *w)
     m->c.walk_reads += w->reads;
 }
 
+static void event(struct mmu *m, const char *what, uint64_t addr, uint64_t value);
+
+/* The guest takes a page fault. */
+static void deliver(struct mmu *m, gva_t va, unsigned error)
+{
+    event(m, "guest_faults", va, error);
+    m->vm->ops->guest_fault(m->vm->ctx, va, error);
+}
+
 /* The walk did not complete: repair or deliver, and walk again, until the access has a translation.
  */
 static __attribute__((noinline)) void retry(struct mmu *m, const struct access *a, struct walk *w)
@@ -96,7 +105,7 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
     for (unsigned tries = 0; tries < MAX_RETRIES; tries++) {
         m->c.walk_refs_lost += w->reads;
         if (w->status == WALK_GUEST_FAULT || m->vm->paging->fix(m, a, w) == FIX_REFLECT)
-            m->vm->ops->guest_fault(m->vm->ctx, a->va, w->error);
+            deliver(m, a->va, w->error);
         m->walk(m, a, w);
         if (w->status == WALK_OK)
             return;
@@ -292,8 +301,15 @@ void mmu_load_tag(struct mmu *m, uint64_t cr3)
 
 /* ---- events ---- */
 
-void mmu_exit(struct mmu *m, enum counter_id reason)
+static void event(struct mmu *m, const char *what, uint64_t addr, uint64_t value)
 {
+    if (unlikely(m->vm->ops->event != NULL))
+        m->vm->ops->event(m->vm->ctx, what, addr, value);
+}
+
+void mmu_exit(struct mmu *m, enum counter_id reason, uint64_t addr)
+{
+    event(m, counter_descs[reason].name, addr, 0);
     m->c.exits++;
     m->c.v[reason]++;
     if (!m->vm->cpu->vpid)
@@ -302,18 +318,21 @@ void mmu_exit(struct mmu *m, enum counter_id reason)
 
 void mmu_guest_cr3(struct mmu *m, uint64_t cr3)
 {
+    event(m, "guest_cr3_loads", cr3, 0);
     m->c.guest_cr3_loads++;
     m->vm->paging->guest_cr3(m, cr3);
 }
 
 void mmu_guest_invlpg(struct mmu *m, gva_t va)
 {
+    event(m, "guest_invlpgs", va, 0);
     m->c.guest_invlpgs++;
     m->vm->paging->guest_invlpg(m, va);
 }
 
 void mmu_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 {
+    event(m, "guest_pt_writes", gpa, entry);
     m->c.guest_pt_writes++;
     m->vm->paging->guest_pt_write(m, gpa, entry);
 }

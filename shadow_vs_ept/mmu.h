@@ -37,6 +37,10 @@ struct mmu_ops {
     __attribute__((noreturn)) void (*no_frames)(void *ctx);
     /* The guest made an access that can never complete: ends its run. */
     __attribute__((noreturn)) void (*no_progress)(void *ctx, gva_t va);
+    /* Something happened; NULL when nobody listens. `what` is a counter's name: an exit, a guest
+     * event or a host zap; addr and value as far as it has them (address; entry, error code or
+     * number of frames). */
+    void (*event)(void *ctx, const char *what, uint64_t addr, uint64_t value);
 };
 
 enum { MAX_VCPUS = 64 };
@@ -92,8 +96,8 @@ void mmu_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
 void mmu_guest_touch(struct mmu *, gfn_t, bool write);
 
 /* ---- for strategies ---- */
-/* One VM exit: counts it and its reason; without VPID it costs the TLBs. */
-void mmu_exit(struct mmu *, enum counter_id reason);
+/* One VM exit about address addr: counts it and its reason; without VPID it costs the TLBs. */
+void mmu_exit(struct mmu *, enum counter_id reason, uint64_t addr);
 /* Drop translations: of one address in the current tag, of one tag, of everything but globals, of
  * everything. */
 void mmu_flush_va(struct mmu *, gva_t);

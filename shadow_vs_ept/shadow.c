@@ -135,17 +135,17 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
 {
     struct guest_walk g = {0};
     if (!guest_walk(m, a, &g)) {
-        mmu_exit(m, CTR_exit_reflect);
+        mmu_exit(m, CTR_exit_reflect, a->va);
         w->error = g.error;
         return FIX_REFLECT;
     }
     gfn_t f = gpa_gfn(g.gpa);
     if (a->store &&
         spt_shadowed(m->vm->state, f)) { /* ring 3 stores here: it is no table any more */
-        mmu_exit(m, CTR_exit_pt_write);
+        mmu_exit(m, CTR_exit_pt_write, a->va);
         spt_drop_gfn(m->vm->state, f);
     } else
-        mmu_exit(m, CTR_exit_fill);
+        mmu_exit(m, CTR_exit_fill, a->va);
     back(m, f);
     mark(m, &g, a->store);
     fill(m, a, &g);
@@ -154,7 +154,7 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
 
 static void guest_cr3(struct mmu *m, uint64_t cr3)
 {
-    mmu_exit(m, CTR_exit_cr3);
+    mmu_exit(m, CTR_exit_cr3, cr3);
     m->levels = m->vm->levels;
     m->guest_root = cr3 & PTE_ADDR;
     root_page(m);
@@ -163,18 +163,18 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
 
 static void guest_invlpg(struct mmu *m, gva_t va)
 {
-    mmu_exit(m, CTR_exit_invlpg);
+    mmu_exit(m, CTR_exit_invlpg, va);
     mmu_flush_va(m, va);
 }
 
 static void guest_touch(struct mmu *m, gfn_t f, bool write)
 {
     if (write && spt_shadowed(m->vm->state, f)) {
-        mmu_exit(m, CTR_exit_pt_write);
+        mmu_exit(m, CTR_exit_pt_write, gfn_gpa(f));
         spt_drop_gfn(m->vm->state, f);
     }
     if (gmem_state(m->vm->gm, f) != PG_RESIDENT) {
-        mmu_exit(m, CTR_exit_fill);
+        mmu_exit(m, CTR_exit_fill, gfn_gpa(f));
         back(m, f);
     }
 }
@@ -184,7 +184,7 @@ static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
     struct spt *s = m->vm->state;
     gfn_t f = gpa_gfn(gpa);
     if (spt_shadowed(s, f)) {
-        mmu_exit(m, CTR_exit_pt_write);
+        mmu_exit(m, CTR_exit_pt_write, gpa);
         back(m, f);
         spt_entry_written(s, f, (unsigned)(gpa >> 3 & 511));
     } else

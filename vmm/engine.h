@@ -6,6 +6,8 @@
 #ifndef NB_VMM_ENGINE_H
 #define NB_VMM_ENGINE_H
 
+#include <stdio.h>
+
 #include "base/base.h"
 #include "base/counters.h"
 #include "base/registry.h"
@@ -28,6 +30,8 @@ struct vm_config {
     struct numa_policy numa;   /* --numa */
     uint64_t seed;             /* --seed */
     unsigned flush_ceiling;    /* --set guest.flush_ceiling=N, default 33 */
+    FILE *events;              /* --set run.events=FILE: one line per event, or NULL */
+    bool check;                /* --set run.check=1: verify every invariant at the end */
     bool hash;                 /* --set run.hash=1: hash guest memory at the end */
 };
 

@@ -69,13 +69,28 @@ static _Noreturn void on_no_progress(void *ctx, gva_t va)
         (unsigned long long)va);
 }
 
-static const struct mmu_ops mmu_ops = {on_fault, on_no_frames, on_no_progress};
+/* One line of --set run.events=FILE: accesses so far, phase, what, address, value. */
+static void on_event(void *ctx, const char *what, uint64_t addr, uint64_t value)
+{
+    struct hw *h = ctx;
+    unsigned phase = h->res->nphases;
+    fprintf(h->cfg->events, "%llu\t%s\t%s\t0x%llx\t0x%llx\n",
+            (unsigned long long)(h->mmu ? h->mmu->hot.count[0] + h->mmu->hot.count[1] : 0),
+            phase ? h->res->phases[phase - 1].name : "boot", what, (unsigned long long)addr,
+            (unsigned long long)value);
+}
+
+static const struct mmu_ops quiet_ops = {on_fault, on_no_frames, on_no_progress, NULL};
+static const struct mmu_ops event_ops = {on_fault, on_no_frames, on_no_progress, on_event};
 
 static void on_zap(void *ctx, gfn_t first, uint64_t n)
 {
     struct hw *h = ctx;
-    if (h->mvm)
-        h->mvm->paging->zap(h->mvm, first, n);
+    if (!h->mvm)
+        return;
+    if (h->cfg->events)
+        on_event(h, "zap", gfn_gpa(first), n);
+    h->mvm->paging->zap(h->mvm, first, n);
 }
 
 static const struct gmem_ops gmem_ops = {on_zap};
@@ -218,8 +233,8 @@ int model_boot(struct hw *h, const struct vm_config *cfg, struct result *res, ch
     if (!h->host)
         return code;
     h->gm = gmem_new(h->host, cfg->mem, cfg->host_page, &gmem_ops, h);
-    h->mvm = mmu_vm_new(p, cfg->cpu, h->host, h->gm, cfg->levels, cfg->host_levels, &mmu_ops, h,
-                        err, errlen);
+    h->mvm = mmu_vm_new(p, cfg->cpu, h->host, h->gm, cfg->levels, cfg->host_levels,
+                        cfg->events ? &event_ops : &quiet_ops, h, err, errlen);
     if (!h->mvm) {
         model_end(h, OUTCOME_HOST_OOM, "%s; raise --host-mem", err);
     }
@@ -306,8 +321,13 @@ static void finish(struct hw *h, double start)
     }
     for (unsigned i = 0; i < META_COUNT; i++)
         r->meta[i] = meta_bytes((enum meta_subsys)i);
-    if (h->cfg->hash && r->outcome == OUTCOME_OK)
+    if (r->outcome != OUTCOME_OK)
+        return;
+    if (h->cfg->hash)
         hash_memory(h);
+    const char *broken = h->cfg->check ? model_check(h) : NULL;
+    if (broken)
+        die(NB_INTERNAL, "an invariant is broken: %s", broken);
 }
 
 static int run(const struct vm_config *cfg, const struct program *prog, struct result *res)

@@ -20,8 +20,8 @@
 
 struct user {
     struct mmu *mmu; /* the vCPU the program runs on */
-    struct hw *hw;     /* the machine below; for the engine */
-    struct rng rng; /* seeded from --seed; all randomness of a program comes from here */
+    struct hw *hw;   /* the machine below; for the engine */
+    struct rng rng;  /* seeded from --seed; all randomness of a program comes from here */
     /* Called on an access without a mapping: return 0 to retry (having mapped it), else it ends. */
     int (*on_segv)(struct user *, gva_t, unsigned error);
     void *ctx; /* for on_segv */
