@@ -27,7 +27,7 @@ WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wwrite-strings \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wformat=2 -Werror
 GIT := $(shell git describe --always --dirty --abbrev=7 2>/dev/null || cat .git-version 2>/dev/null || echo unknown)
 
-CPPFLAGS += -I. -D_GNU_SOURCE -DNB_DATADIR='"$(DATA)"'
+CPPFLAGS += -I. -D_GNU_SOURCE
 CFLAGS += -std=gnu11 $(OPT) $(WARN) -fno-strict-aliasing -ffp-contract=off
 LDLIBS := -ljansson -linih -lnuma -lzstd -lxxhash -lm -ldl
 ifeq ($(SAN),)
@@ -45,6 +45,8 @@ OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o
 LIBOBJS := $(filter-out $(MAIN:%.c=$(B)/%.o),$(OBJS))
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plugin.so)
+
+TRACES := $(wildcard workloads/traces/*.nbt)
 
 .DELETE_ON_ERROR:
 .PHONY: all
@@ -76,6 +78,11 @@ $(B)/version: FORCE
 	$(call stamp,$(VERSION) $(GIT))
 $(B)/bench/version.o: $(B)/version
 $(B)/bench/version.o: CPPFLAGS += -DNB_VERSION='"$(VERSION)"' -DNB_GIT='"$(GIT)"' -DNB_OPT='"$(strip $(OPT))"'
+$(B)/data-folder: FORCE
+	$(call stamp,$(DATA))
+DATA_OBJS := $(patsubst %.c,$(B)/%.o,$(shell grep -l NB_DATADIR $(SRCS)))
+$(DATA_OBJS): $(B)/data-folder
+$(DATA_OBJS): CPPFLAGS += -DNB_DATADIR='"$(DATA)"'
 
 # Built-in CPU presets: every shadow_vs_ept/cpus/*.ini as a string.
 PRESETS := $(sort $(wildcard shadow_vs_ept/cpus/*.ini))
@@ -164,6 +171,7 @@ install: all  ## into prefix=/usr/local (and DESTDIR)
 	ln -f '$(DESTDIR)$(bindir)/nestbed' '$(DESTDIR)$(bindir)/nestbed-bench'
 	install -m 644 completions/nestbed.bash '$(DESTDIR)$(datadir)/bash-completion/completions/nestbed'
 	$(if $(PLUGIN),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(PLUGIN) '$(DESTDIR)$(DATA)/')
+	$(if $(TRACES),install -d '$(DESTDIR)$(DATA)/traces' && install -m 644 $(TRACES) '$(DESTDIR)$(DATA)/traces/')
 	@if command -v help2man > /dev/null; then \
 	    $(MAKE) --no-print-directory man && install -d '$(DESTDIR)$(datadir)/man/man1' && \
 	    install -m 644 $(B)/nestbed.1 '$(DESTDIR)$(datadir)/man/man1/nestbed.1'; \

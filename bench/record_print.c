@@ -279,7 +279,9 @@ static void print_cycles(const json_t *record)
         snprintf(words, sizeof words, "# %.1f %%", total > 0 ? 100 * v / total : 0);
         cycle_row(t, record, cycle_parts[i], words);
     }
-    snprintf(words, sizeof words, "# %.3g per access", json_number_value(per));
+    snprintf(words, sizeof words,
+             json_number_value(per) < 100 ? "# %.3g per access" : "# %.0f per access",
+             json_number_value(per));
     cycle_row(t, record, "total", json_is_real(per) ? words : "");
     table_print(t);
     table_free(t);

@@ -18,7 +18,7 @@ counts() { # counts PROGRAM
 @test "clang -O0 counts what gcc -O2 counts" {
     command -v clang > /dev/null || skip "clang is missing: apt-get install clang"
     tree=$repo/build-clang-O0
-    run make -C "$repo" --no-print-directory -j2 B="$tree" CC=clang OPT=-O0 "$tree/nestbed"
+    run env -u MAKEFLAGS -u MAKELEVEL make -C "$repo" --no-print-directory B="$tree" CC=clang OPT=-O0 "$tree/nestbed"
     [ "$status" -eq 0 ]
     counts "$nestbed" > here
     counts "$tree/nestbed" > there

@@ -126,7 +126,7 @@ numa flush_ceiling outcome counters phases cycles derived memory_hash metadata_b
     nb run --workload touch --engine modell
     fail_line 64 "did you mean 'model'"
     nb run --workload touch --cpu skxx
-    fail_with 64 "skx"
+    fail_line 64 "did you mean 'skx'"
     nb run --trace no-such-trace
     [ "$status" -ne 0 ]
     [ "$status" -lt 70 ]
