@@ -1,0 +1,67 @@
+/* bench_exact.c: exact cells: each once, several at a time. Counts do not mind company. */
+#include "bench/bench_run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench_util.h"
+#include "bench/progress.h"
+
+struct pool {
+    const struct bench *b;
+    char *dir;
+    struct proc slot[PROC_MAX];
+    const struct cell *cell[PROC_MAX]; /* what runs in a slot; NULL = free */
+    size_t next;                       /* first plan line not yet looked at */
+    unsigned done, total;
+};
+
+/* Next cell that has no finished file, or NULL. */
+static const struct cell *next_cell(struct pool *p)
+{
+    while (p->next < p->b->plan.n) {
+        const struct cell *c = &p->b->plan.cells[p->next++];
+        if (c->kind != CELL_EXACT)
+            continue;
+        json_t *finished = cell_finished(p->dir, c);
+        if (!finished)
+            return c;
+        json_decref(finished);
+        p->done++;
+    }
+    return NULL;
+}
+
+static void fill(struct pool *p)
+{
+    for (unsigned i = 0; i < p->b->jobs; i++) {
+        if (p->cell[i])
+            continue;
+        p->cell[i] = next_cell(p);
+        if (!p->cell[i])
+            return;
+        progress_step(p->done, p->total, p->cell[i]->name);
+        cell_start(&p->b->origin, p->cell[i], &p->slot[i]);
+    }
+}
+
+int bench_exact(struct bench *b)
+{
+    struct pool *p = xcalloc(1, sizeof *p);
+    p->b = b;
+    p->dir = strf("%s/cells", b->dir);
+    for (size_t i = 0; i < b->plan.n; i++)
+        p->total += b->plan.cells[i].kind == CELL_EXACT;
+    progress_init(b->progress, b->quiet);
+    int i;
+    for (fill(p); (i = proc_wait_any(p->slot, b->jobs)) >= 0; fill(p)) {
+        cell_end(&b->origin, p->cell[i], &p->slot[i], p->dir);
+        p->cell[i] = NULL;
+        p->done++;
+    }
+    procs_kill_all();
+    progress_end();
+    free(p->dir);
+    free(p);
+    return interrupted() ? NB_SIGINT : NB_OK;
+}

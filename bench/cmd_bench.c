@@ -1,0 +1,596 @@
+/* cmd_bench.c: `nestbed bench`: plan, run, collect; and Google Benchmark's command line. */
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/bench_export.h"
+#include "bench/bench_rundir.h"
+#include "bench/bench_speed.h"
+#include "bench/bench_util.h"
+#include "bench/command.h"
+#include "bench/env.h"
+
+struct args {
+    struct bench b;
+    enum scale scale;
+    uint64_t root_seed, jobs, timeout, index;
+    const char *results, *resume, *program, *plan, *id, *out, *arg[2];
+    unsigned nargs;
+    bool dry_run, redact, no_plots, allow_mixed, check, quiet, has_index;
+};
+
+/* Plain aliases of Google Benchmark's flags have keys from here on. */
+enum {
+    KEY_QUICK = 1000,
+    KEY_FULL,
+    KEY_RESUME,
+    KEY_RESULTS,
+    KEY_HARNESS,
+    KEY_DRY,
+    KEY_PROGRAM,
+    KEY_TIMEOUT,
+    KEY_REDACT,
+    KEY_NOPLOTS,
+    KEY_PROGRESS,
+    KEY_PLAN,
+    KEY_INDEX,
+    KEY_ID,
+    KEY_MIXED,
+    KEY_CHECK,
+    KEY_SEED,
+    KEY_ALIAS = 2000,
+};
+static const char *const aliases[] = {"filter", "repetitions", "out",       "out_format",
+                                      "format", "min_time",    "list_tests"};
+enum {
+    ALIAS_FILTER,
+    ALIAS_REPETITIONS,
+    ALIAS_OUT,
+    ALIAS_OUT_FORMAT,
+    ALIAS_FORMAT,
+    ALIAS_MIN_TIME,
+    ALIAS_LIST
+};
+
+static const struct argp_option options[] = {
+    {"quick", KEY_QUICK, 0, 0, "Small plan: a minute", 1},
+    {"full", KEY_FULL, 0, 0, "Long plan: 30 rounds of timed cells", 1},
+    {"filter", KEY_ALIAS + ALIAS_FILTER, "REGEXP", 0,
+     "Cells whose name matches; a leading '-' negates", 1},
+    {"repetitions", KEY_ALIAS + ALIAS_REPETITIONS, "N", 0,
+     "Time every selected cell N times (default: exact cells once, timed ones 15 times, 6 with "
+     "--quick)",
+     1},
+    {"seed", KEY_SEED, "N", 0, "Root seed (default 42)", 1},
+    {"dry-run", KEY_DRY, 0, 0, "Print the plan and what it will take", 2},
+    {"list", KEY_ALIAS + ALIAS_LIST, 0, 0, "Print the names of the cells", 2},
+    {"jobs", 'j', "N", 0, "Exact cells at a time (default: all processors)", 2},
+    {"harness", KEY_HARNESS, "hyperfine|builtin", 0,
+     "How timed cells are timed (default: hyperfine if there)", 2},
+    {"min-time", KEY_ALIAS + ALIAS_MIN_TIME, "SECONDS|Nx", 0,
+     "More rounds until each timed cell ran that long", 2},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "End a cell that takes longer (default 600)", 2},
+    {"resume", KEY_RESUME, "RUN", 0, "Go on with an interrupted run: its folder or name", 2},
+    {"program", KEY_PROGRAM, "FILE", 0, "Run the cells with this nestbed (default: this one)", 2},
+    {"results", KEY_RESULTS, "DIR", 0, "Where run folders go (default results)", 3},
+    {"out", KEY_ALIAS + ALIAS_OUT, "FILE", 0,
+     "Copy of the report; for cell: the folder of its file", 3},
+    {"out-format", KEY_ALIAS + ALIAS_OUT_FORMAT, "json|console|csv", 0, "Of --out (default json)",
+     3},
+    {"format", KEY_ALIAS + ALIAS_FORMAT, "console|json|csv", 0, "Of the report on stdout", 3},
+    {"no-plots", KEY_NOPLOTS, 0, 0, "Draw no figures", 3},
+    {"redact", KEY_REDACT, 0, 0, "Leave out host name, user and kernel command line", 3},
+    {"quiet", 'q', 0, 0, "No progress, no table", 3},
+    {"progress", KEY_PROGRESS, "auto|always|never", 0, "Progress on stderr", 3},
+    {"plan", KEY_PLAN, "FILE", 0, "cell: the plan", 4},
+    {"index", KEY_INDEX, "N", 0, "cell: line N of the plan, from 0", 4},
+    {"id", KEY_ID, "ID", 0, "cell: the cell with this id", 4},
+    {"allow-mixed", KEY_MIXED, 0, 0, "collect: accept cells of several commits or plans", 4},
+    {"check", KEY_CHECK, 0, 0, "paper: change nothing, fail when the file is stale", 4},
+    {0}};
+
+static void number(struct argp_state *state, const char *name, const char *arg, uint64_t max,
+                   uint64_t *out)
+{
+    if (!parse_u64(arg, out) || *out > max)
+        argp_error(state, "--%s %s: expected a number from 0 to %llu", name, arg,
+                   (unsigned long long)max);
+}
+
+static void alias(struct argp_state *state, struct args *a, int which, const char *arg)
+{
+    char err[256];
+    if (which == ALIAS_OUT)
+        a->out = arg;
+    if (!flags_set(&a->b.flags, aliases[which], arg ? arg : "true", err, sizeof err))
+        argp_error(state, "--%s %s", aliases[which], err);
+}
+
+static void harness(struct argp_state *state, struct args *a, const char *arg)
+{
+    if (strcmp(arg, "hyperfine") == 0)
+        a->b.harness = HARNESS_HYPERFINE;
+    else if (strcmp(arg, "builtin") == 0)
+        a->b.harness = HARNESS_BUILTIN;
+    else
+        argp_error(state, "--harness %s: expected hyperfine or builtin", arg);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct args *a = state->input;
+    switch (key) {
+    case KEY_QUICK:
+        a->scale = SCALE_QUICK;
+        break;
+    case KEY_FULL:
+        a->scale = SCALE_FULL;
+        break;
+    case KEY_SEED:
+        number(state, "seed", arg, UINT64_MAX, &a->root_seed);
+        break;
+    case KEY_DRY:
+        a->dry_run = true;
+        break;
+    case 'j':
+        number(state, "jobs", arg, PROC_MAX, &a->jobs);
+        break;
+    case KEY_HARNESS:
+        harness(state, a, arg);
+        break;
+    case KEY_TIMEOUT:
+        number(state, "timeout", arg, 1u << 30, &a->timeout);
+        break;
+    case KEY_RESUME:
+        a->resume = arg;
+        break;
+    case KEY_PROGRAM:
+        a->program = arg;
+        break;
+    case KEY_RESULTS:
+        a->results = arg;
+        break;
+    case KEY_NOPLOTS:
+        a->no_plots = true;
+        break;
+    case KEY_REDACT:
+        a->redact = true;
+        break;
+    case 'q':
+        a->quiet = true;
+        break;
+    case KEY_PROGRESS:
+        if (!when_parse(arg, &a->b.progress))
+            argp_error(state, "--progress %s: expected auto, always or never", arg);
+        break;
+    case KEY_PLAN:
+        a->plan = arg;
+        break;
+    case KEY_INDEX:
+        number(state, "index", arg, 1u << 20, &a->index);
+        a->has_index = true;
+        break;
+    case KEY_ID:
+        a->id = arg;
+        break;
+    case KEY_MIXED:
+        a->allow_mixed = true;
+        break;
+    case KEY_CHECK:
+        a->check = true;
+        break;
+    case ARGP_KEY_ARG:
+        if (a->nargs == ARRAY_SIZE(a->arg))
+            argp_error(state, "too many arguments: %s", arg);
+        a->arg[a->nargs++] = arg;
+        break;
+    default:
+        if (key < KEY_ALIAS || key >= KEY_ALIAS + (int)ARRAY_SIZE(aliases))
+            return ARGP_ERR_UNKNOWN;
+        alias(state, a, key - KEY_ALIAS, arg);
+    }
+    return 0;
+}
+
+static const struct argp argp = {
+    options,
+    parse,
+    "[run]\nplan [--quick|--full]\ncell --plan FILE --index N --out DIR\ncollect DIR\npaper "
+    "RUN_DIR FILE\n"
+    "export RUN_DIR DIR\nenv\nrefloop\nloop",
+    "Run the experiments, draw the figures, write the report.\v"
+    "A run is a folder: results/<time>-<commit>-<host>. Exact cells run side by side, timed cells "
+    "alone in shuffled "
+    "rounds. Google Benchmark's flags (--benchmark_filter=..., --benchmark_out=..., ...) and their "
+    "environment "
+    "variables are understood too; --benchmark_dry_run runs each timed cell once.\n\n"
+    "plan prints the cells as TSV; cell runs one of them into one JSON file; collect makes the "
+    "report from such "
+    "files, wherever they were made.\n\n"
+    "Example: nestbed bench --quick --filter compare/workload:gups",
+    NULL,
+    NULL,
+    NULL};
+
+/* ---- parts of run ---- */
+
+static unsigned processors(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
+}
+
+static void choose_harness(struct bench *b)
+{
+    b->hyperfine = b->harness == HARNESS_BUILTIN ? NULL : find_tool("hyperfine");
+    if (b->harness == HARNESS_HYPERFINE && !b->hyperfine)
+        die(NB_NODEVICE,
+            "hyperfine is not installed: apt-get install hyperfine, or --harness=builtin");
+}
+
+static void choose_rounds(struct args *a)
+{
+    static const unsigned rounds[] = {6, 15, 30};
+    struct bench *b = &a->b;
+    b->rounds = b->flags.repetitions ? b->flags.repetitions : rounds[b->plan.scale];
+    if (b->rounds < b->flags.min_rounds)
+        b->rounds = b->flags.min_rounds;
+    b->warmup = 1;
+    if (b->flags.dry_run) {
+        b->rounds = 1;
+        b->warmup = 0;
+    }
+}
+
+/* The plan, narrowed to what was asked for. */
+static void make_plan(struct args *a)
+{
+    struct plan *p = &a->b.plan, all;
+    *p = (struct plan){.scale = a->scale, .root_seed = a->root_seed};
+    plan_build(p);
+    const char *why = a->b.flags.filter ? plan_filter(p, a->b.flags.filter) : NULL;
+    if (why)
+        die(NB_USAGE, "--filter '%s': %s", a->b.flags.filter, why);
+    if (p->n == 0)
+        die(NB_USAGE, "no cell matches '%s': nestbed bench --list shows the names",
+            a->b.flags.filter);
+    if (!a->b.flags.repetitions)
+        return;
+    all = *p; /* --repetitions: time everything */
+    *p = (struct plan){.scale = all.scale, .root_seed = all.root_seed};
+    for (size_t i = 0; i < all.n; i++)
+        plan_time(p, &all.cells[i]);
+    plan_free(&all);
+}
+
+static int list(const struct args *a)
+{
+    const struct plan *p = &a->b.plan;
+    bool json = strcmp(a->b.flags.format, "json") == 0;
+    for (size_t i = 0; i < p->n; i++) {
+        if (json)
+            printf("%s{\"name\": \"%s/real_time\"}", i ? ",\n" : "{\"benchmarks\": [\n",
+                   p->cells[i].name);
+        else
+            printf("%s/real_time\n", p->cells[i].name);
+    }
+    if (json)
+        puts("\n]}");
+    return NB_OK;
+}
+
+static int dry_run(struct args *a)
+{
+    struct bench *b = &a->b;
+    double exact = 0, timed = 0;
+    uint64_t ram = 0;
+    size_t ntimed = 0;
+    plan_write(&b->plan, stdout);
+    for (size_t i = 0; i < b->plan.n; i++) {
+        const struct cell *c = &b->plan.cells[i];
+        ntimed += c->kind == CELL_TIMED;
+        *(c->kind == CELL_TIMED ? &timed : &exact) += c->seconds;
+        ram = c->ram > ram ? c->ram : ram;
+    }
+    timed = (timed + 0.05 * (double)ntimed) * (b->rounds + b->warmup);
+    printf("# %zu cells: %zu exact, %zu timed in %u rounds and %u to warm up\n", b->plan.n,
+           b->plan.n - ntimed, ntimed, b->rounds, b->warmup);
+    printf("# about %.0f s, %llu MiB of RAM (%u at a time), %.1f MiB of disk\n",
+           exact / b->jobs + timed + 5, (unsigned long long)(ram >> 20) * b->jobs, b->jobs,
+           0.006 * (double)b->plan.n + 0.002 * (double)ntimed * b->rounds + 1);
+    return NB_OK;
+}
+
+/* Google Benchmark's context banner. */
+static void banner(const struct bench *b)
+{
+    char when[40], *line;
+    json_t *env = env_capture();
+    line = env_paging_line(env);
+    fprintf(stderr, "%s\nRunning %s\nRun on %u processors; %u exact cells at a time\n%s\n",
+            utc("%Y-%m-%dT%H:%M:%S+00:00", when, sizeof when), b->origin.program, processors(),
+            b->jobs, line);
+    if (b->flags.perf_counters)
+        fputs("perf counters are not available here: --benchmark_perf_counters is ignored\n",
+              stderr);
+    free(line);
+    json_decref(env);
+}
+
+static void start_run(struct args *a)
+{
+    struct bench *b = &a->b;
+    if (a->resume) {
+        char err[512], *path;
+        b->dir = rundir_find(a->results, a->resume);
+        path = strf("%s/plan.tsv", b->dir);
+        int code = plan_read(&b->plan, path, err, sizeof err);
+        if (code != NB_OK)
+            die(code, "%s", err);
+        free(path);
+        choose_rounds(a);
+        manifest_read(b);
+        choose_harness(b);
+        origin_init(&b->origin, a->program, &b->plan, a->redact);
+    } else {
+        struct outfile o;
+        choose_harness(b);
+        origin_init(&b->origin, a->program, &b->plan, a->redact);
+        b->dir = rundir_new(a->results, &b->origin);
+        plan_write(&b->plan, outfile_open(&o, strf("%s/plan.tsv", b->dir)));
+        outfile_close(&o);
+        snprintf(b->origin.plan_hash, sizeof b->origin.plan_hash, "%016llx",
+                 (unsigned long long)b->plan.hash);
+    }
+    b->origin.timeout = (double)a->timeout;
+}
+
+static int stopped(const struct bench *b, int argc, char **argv)
+{
+    manifest_write(b, argc, argv, "interrupted");
+    size_t kept = 0;
+    char *cells = strf("%s/cells", b->dir);
+    for (size_t i = 0; i < b->plan.n; i++) {
+        json_t *j = cell_finished(cells, &b->plan.cells[i]);
+        kept += j != NULL;
+        json_decref(j);
+    }
+    free(cells);
+    fprintf(stderr,
+            "nestbed: interrupted: %zu of %zu cells are kept; go on with\n  nestbed bench --resume "
+            "%s\n",
+            kept, b->plan.n, b->dir);
+    return NB_SIGINT;
+}
+
+/* Tell about cells without a result; NB_FAIL when one failed. */
+static int say_failures(const struct results *r)
+{
+    size_t failed = 0, skipped = 0;
+    for (size_t i = 0; i < r->plan.n; i++) {
+        const char *status = json_string_value(json_object_get(r->cells[i], "status"));
+        const char *reason = json_string_value(json_object_get(r->cells[i], "reason"));
+        if (cell_ok(r->cells[i]))
+            continue;
+        bool skip = status && strcmp(status, "skipped") == 0;
+        skipped += skip;
+        failed += !skip;
+        if ((skip ? skipped : failed) <= 5)
+            fprintf(stderr, "nestbed: %s %s: %s\n", skip ? "skipped" : "FAILED",
+                    r->plan.cells[i].name, reason ? reason : "no result");
+    }
+    if (failed || skipped)
+        fprintf(stderr, "nestbed: %zu cells failed, %zu were skipped: see %s/failed.json\n", failed,
+                skipped, r->dir);
+    return failed ? NB_FAIL : NB_OK;
+}
+
+static void report(const struct args *a, const struct results *r)
+{
+    const struct bench_flags *f = &a->b.flags;
+    json_t *doc = gbench_document(r, f, gbench_entries(r, f, false));
+    if (!a->quiet)
+        gbench_print(doc, f, f->format,
+                     f->display_given ? SHOW(f->display_aggregates_only) : SHOW_MEDIANS, stdout);
+    if (f->out) {
+        struct outfile o;
+        gbench_print(doc, f, f->out_format, SHOW(f->aggregates_only),
+                     outfile_open(&o, strf("%s", f->out)));
+        outfile_close(&o);
+    }
+    json_decref(doc);
+    if (strcmp(f->format, "console") == 0) {
+        putchar('\n');
+        findings_print(r, stdout);
+        printf("results: %s  (report.html, figs/, summary.tsv, gbench.json)\n", r->dir);
+    }
+}
+
+static int finish(struct args *a, int argc, char **argv)
+{
+    struct bench *b = &a->b;
+    struct results r;
+    char err[512];
+    manifest_write(b, argc, argv, "complete");
+    bench_derive(b->dir, &b->flags, !a->no_plots);
+    rundir_latest(b->dir);
+    int code = results_load(&r, b->dir, err, sizeof err);
+    if (code != NB_OK)
+        die(code, "%s", err);
+    report(a, &r);
+    code = say_failures(&r);
+    results_free(&r);
+    return code;
+}
+
+static int run(struct args *a, int argc, char **argv)
+{
+    struct bench *b = &a->b;
+    procs_interrupt();
+    start_run(a);
+    b->quiet = a->quiet;
+    if (b->progress == WHEN_AUTO && !isatty(STDERR_FILENO))
+        b->progress = WHEN_ALWAYS; /* a plain line per tenth */
+    if (!a->quiet)
+        banner(b);
+    env_write(b, a->redact);
+    manifest_write(b, argc, argv, "running");
+    int code = bench_exact(b);
+    if (code == NB_OK)
+        code = bench_timed(b);
+    code = code == NB_OK ? finish(a, argc, argv) : stopped(b, argc, argv);
+    origin_free(&b->origin);
+    free(b->dir);
+    free(b->hyperfine);
+    return code;
+}
+
+/* ---- the other subcommands ---- */
+
+static int sub_plan(struct args *a)
+{
+    plan_write(&a->b.plan, stdout);
+    return NB_OK;
+}
+
+static int sub_cell(struct args *a)
+{
+    struct plan p;
+    struct origin o;
+    char err[512];
+    if (!a->plan || !a->out || (!a->has_index && !a->id))
+        die(NB_USAGE, "bench cell needs --plan FILE, --index N or --id ID, and --out DIR");
+    int code = plan_read(&p, a->plan, err, sizeof err);
+    if (code != NB_OK)
+        die(code, "%s", err);
+    const struct cell *c = a->id            ? plan_find(&p, a->id)
+                           : a->index < p.n ? &p.cells[a->index]
+                                            : NULL;
+    if (!c)
+        die(NB_USAGE, "%s has no such cell: it has %zu, counted from 0", a->plan, p.n);
+    procs_interrupt();
+    make_dirs(a->out);
+    origin_init(&o, a->program, &p, a->redact);
+    o.timeout = (double)a->timeout;
+    json_t *done = cell_finished(a->out, c);
+    const char *status =
+        done ? json_string_value(json_object_get(done, "status")) : cell_run(&o, c, a->out);
+    if (status)
+        fprintf(stderr, "%s %s %s%s\n", c->id, c->name, status, done ? " (already there)" : "");
+    code = !status                          ? NB_SIGINT
+           : strcmp(status, "ok") == 0      ? NB_OK
+           : strcmp(status, "skipped") == 0 ? NB_SKIP
+                                            : NB_FAIL;
+    json_decref(done);
+    origin_free(&o);
+    plan_free(&p);
+    return code;
+}
+
+static int sub_collect(struct args *a)
+{
+    if (a->nargs != 1)
+        die(NB_USAGE, "bench collect needs one run directory (with plan.tsv and cells/)");
+    char *dir = rundir_find(a->results, a->arg[0]);
+    int code = bench_collect(dir, a->allow_mixed);
+    if (code == NB_OK || a->allow_mixed)
+        bench_derive(dir, &a->b.flags, !a->no_plots);
+    free(dir);
+    return code;
+}
+
+static int sub_paper(struct args *a)
+{
+    if (a->nargs != 2)
+        die(NB_USAGE, "bench paper needs a run directory and a Markdown file");
+    char *dir = rundir_find(a->results, a->arg[0]);
+    int code = paper_update(dir, a->arg[1], a->check);
+    free(dir);
+    return code;
+}
+
+static int sub_export(struct args *a)
+{
+    if (a->nargs != 2)
+        die(NB_USAGE, "bench export needs a run directory and the folder to write");
+    char *dir = rundir_find(a->results, a->arg[0]);
+    int code = bench_export(dir, a->arg[1]);
+    free(dir);
+    return code;
+}
+
+static int sub_env(struct args *a)
+{
+    json_t *env = env_capture();
+    char *line = env_paging_line(env);
+    json_object_set_new(env, "summary", json_string(line));
+    if (a->redact)
+        env_redact(env);
+    json_dumpf(env, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    putchar('\n');
+    free(line);
+    json_decref(env);
+    return NB_OK;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(struct args *);
+    bool planned;
+} subs[] = {{"plan", sub_plan, true},        {"cell", sub_cell, false},
+            {"collect", sub_collect, false}, {"paper", sub_paper, false},
+            {"export", sub_export, false},   {"env", sub_env, false}};
+
+static int dispatch(struct args *a, const char *sub, int argc, char **argv)
+{
+    for (unsigned i = 0; sub && i < ARRAY_SIZE(subs); i++)
+        if (strcmp(subs[i].name, sub) == 0) {
+            if (subs[i].planned)
+                make_plan(a);
+            return subs[i].run(a);
+        }
+    if (sub && strcmp(sub, "run") != 0)
+        die(NB_USAGE,
+            "bench %s: expected run, plan, cell, collect, paper, export, env, refloop or loop",
+            sub);
+    if (!a->resume)
+        make_plan(a);
+    choose_rounds(a);
+    if (a->b.flags.list_tests)
+        return list(a);
+    return a->dry_run ? dry_run(a) : run(a, argc, argv);
+}
+
+static int cmd_bench(int argc, char **argv)
+{
+    struct args a = {.scale = SCALE_STD, .root_seed = 42, .timeout = 600, .results = "results"};
+    int given = argc;
+    char *sub = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
+    if (sub && strcmp(sub, "refloop") == 0)
+        return cmd_bench_refloop(argc - 1, argv + 1);
+    if (sub && strcmp(sub, "loop") == 0)
+        return cmd_bench_loop(argc - 1, argv + 1);
+    char **line = xcalloc((size_t)argc + 1, sizeof *line); /* as typed, for the manifest */
+    memcpy(line, argv, (size_t)argc * sizeof *line);
+    if (sub) { /* argp must not see the word */
+        memmove(argv + 1, argv + 2, (size_t)(argc - 1) * sizeof *argv);
+        argc--;
+    }
+    flags_init(&a.b.flags);
+    if (!flags_environment(&a.b.flags) || !flags_take(&a.b.flags, &argc, argv))
+        return NB_FAIL;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    a.b.jobs = a.jobs ? (unsigned)a.jobs : processors();
+    int code = dispatch(&a, sub, given, line);
+    plan_free(&a.b.plan);
+    free(line);
+    return code;
+}
+
+REGISTER(command, bench, .summary = "run the experiments: counts, times, figures, report",
+         .run = cmd_bench);
