@@ -125,6 +125,17 @@ void *meta_calloc(enum meta_subsys s, size_t n, size_t size)
     return p;
 }
 
+void *meta_calloc_aligned(enum meta_subsys s, size_t bytes, size_t align)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, align, bytes) != 0)
+        die(NB_FAIL, "posix_memalign: no memory for %zu bytes of %s bookkeeping", bytes,
+            meta_names[s]);
+    memset(p, 0, bytes);
+    meta_now[s] += real_size(p);
+    return p;
+}
+
 void *meta_realloc(enum meta_subsys s, void *p, size_t bytes)
 {
     size_t before = real_size(p);

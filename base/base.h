@@ -71,6 +71,8 @@ enum meta_subsys {
 extern const char *const meta_names[META_COUNT];
 void *meta_calloc(enum meta_subsys, size_t n,
                   size_t size); /* zeroed; dies when there is no memory */
+/* The same, aligned to a power of two. */
+void *meta_calloc_aligned(enum meta_subsys, size_t bytes, size_t align);
 void *meta_realloc(enum meta_subsys, void *p, size_t bytes); /* as realloc; dies likewise */
 void meta_free(enum meta_subsys, void *p);
 uint64_t meta_bytes(enum meta_subsys); /* now allocated, in bytes as the allocator rounds them */

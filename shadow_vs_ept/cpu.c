@@ -28,7 +28,8 @@ enum {
     MAX_SETS = 1 << 20,
     MAX_WAYS = 4096,
     MAX_PRESETS = 64,
-    LINE_BYTES = 64, /* a cache line */
+    LINE_BYTES = 64,     /* a cache line */
+    MIN_CACHE_SETS = 64, /* so that the tag of any line of a 16 TiB host fits 32 bits (dcache.h) */
 };
 #define MAX_COST 1e12
 
@@ -237,8 +238,6 @@ static const struct key l2_keys[] = {
 static const struct key cache_keys[] = {
     {"size", NULL, set_lines, GEO(entries)},
     {"ways", NULL, set_ways, GEO(ways)},
-    {"index", NULL, set_index, GEO(index)},
-    {"policy", NULL, set_policy, GEO(policy)},
     {0},
 };
 
@@ -425,8 +424,12 @@ static int on_key(void *user, const char *section, const char *name, const char 
 
 static bool pow2(uint32_t n) { return n && !(n & (n - 1)); }
 
-/* Tree pseudo-LRU needs 2^k ways, or three groups of 2^k (the 12 ways of a Skylake STLB). */
-static bool plru_ways(uint32_t ways) { return pow2(ways) || (ways % 3 == 0 && pow2(ways / 3)); }
+/* Tree pseudo-LRU needs 2^k ways, or three groups of 2^k (the 12 ways of a Skylake STLB); the node
+ * bits of a set fit one word of assoc.h. */
+static bool plru_ways(uint32_t ways)
+{
+    return (pow2(ways) && ways <= 32) || (ways % 3 == 0 && pow2(ways / 3) && ways <= 48);
+}
 
 static bool check_shape(struct parser *p, int line, const char *name, const struct geometry *g)
 {
@@ -444,7 +447,8 @@ static bool check_shape(struct parser *p, int line, const char *name, const stru
                     "[%s] %u entries / %u ways = %u sets; expected a power of two, at most %d",
                     name, g->entries, g->ways, sets, MAX_SETS);
     if (g->policy == POLICY_PLRU && !plru_ways(g->ways))
-        return fail(p, line, "[%s] plru with %u ways; it needs 2^k or 3 * 2^k", name, g->ways);
+        return fail(p, line, "[%s] plru with %u ways; it needs 2^k up to 32, or 3 * 2^k up to 48",
+                    name, g->ways);
     return true;
 }
 
@@ -506,10 +510,16 @@ static bool check_walk_caches(struct parser *p)
 
 static bool check_caches(struct parser *p)
 {
-    for (int i = 1; i < 3; i++)
-        if (p->cpu->cache[i].entries && !p->cpu->cache[i - 1].entries)
-            return fail(p, p->header[SEC_CACHE + i], "[%s] without [%s]",
-                        sections[SEC_CACHE + i].name, sections[SEC_CACHE + i - 1].name);
+    for (int i = 0; i < 3; i++) {
+        const struct geometry *g = &p->cpu->cache[i];
+        const char *name = sections[SEC_CACHE + i].name;
+        int line = p->header[SEC_CACHE + i];
+        if (i && g->entries && !g[-1].entries)
+            return fail(p, line, "[%s] without [%s]", name, sections[SEC_CACHE + i - 1].name);
+        if (g->entries && g->entries / g->ways < MIN_CACHE_SETS)
+            return fail(p, line, "[%s] %u sets; expected at least %d", name, g->entries / g->ways,
+                        MIN_CACHE_SETS);
+    }
     return true;
 }
 

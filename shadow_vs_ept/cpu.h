@@ -49,7 +49,7 @@ struct cpu {
     struct geometry psc[4], npsc[4], pwc, ntlb;
 
     /* Data caches that table reads and data accesses go through; l1d.entries 0 = none modelled.
-     * Geometry in 64-byte lines. */
+     * Geometry in 64-byte lines, at least 64 sets, modulo index, LRU. */
     struct geometry cache[3];
 
     /* Costs in cycles. */

@@ -413,7 +413,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     assoc_init(&m->pwc, &c->pwc);
     assoc_init(&m->ntlb, &c->ntlb);
     for (unsigned i = 0; i < 3; i++)
-        assoc_init(&m->cache[i], &c->cache[i]);
+        dcache_init(&m->cache[i], &c->cache[i]);
     bool cached = c->cache[0].entries != 0;
     m->hot.slow = cached ? slow_cached : slow;
     m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
@@ -426,7 +426,7 @@ static void free_vcpu(struct mmu *m)
 {
     for (unsigned i = 0; i < 3; i++) {
         assoc_fini(&m->l1_own[i]);
-        assoc_fini(&m->cache[i]);
+        dcache_fini(&m->cache[i]);
     }
     assoc_fini(&m->l1_any);
     for (unsigned i = 0; i < 2; i++)
@@ -505,8 +505,7 @@ const char *mmu_check(const struct mmu *m)
     const struct assoc *const all[] = {&m->l1_own[0], &m->l1_own[1], &m->l1_own[2], &m->l1_any,
                                        &m->l2_own[0], &m->l2_own[1], &m->psc[0],    &m->psc[1],
                                        &m->psc[2],    &m->psc[3],    &m->npsc[0],   &m->npsc[1],
-                                       &m->npsc[2],   &m->npsc[3],   &m->pwc,       &m->ntlb,
-                                       &m->cache[0],  &m->cache[1],  &m->cache[2]};
+                                       &m->npsc[2],   &m->npsc[3],   &m->pwc,       &m->ntlb};
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
         const char *why = check_array(all[i]);
         if (why)

@@ -14,6 +14,7 @@
 #include "base/pte.h"
 #include "memmgr/gmem.h"
 #include "shadow_vs_ept/assoc.h"
+#include "shadow_vs_ept/dcache.h"
 #include "shadow_vs_ept/mmu_access.h"
 #include "shadow_vs_ept/paging.h"
 
@@ -74,7 +75,7 @@ struct mmu {
     struct assoc l1_own[3], l1_any, l2_own[2];
     struct assoc *l1[3], *l2[3]; /* by page size; NULL = none */
     struct assoc psc[4], npsc[4], pwc, ntlb;
-    struct assoc cache[3];
+    struct dcache cache[3];
     struct counters c;
 };
 
@@ -115,13 +116,9 @@ static inline uint64_t *mmu_ptr(const struct mmu_vm *vm, hpa_t a) { return host_
 /* The data caches serve host-physical address a: 0 = L1 .. 3 = memory. */
 static inline unsigned cache_access(struct mmu *m, hpa_t a)
 {
-    uint64_t line = a >> 6, key = line + 1;
     unsigned level = 0;
-    while (level < 3 && !(m->cache[level].ways && assoc_get(&m->cache[level], line, key)))
+    while (level < 3 && !(m->cache[level].ways && dcache_access(&m->cache[level], a)))
         level++;
-    for (unsigned i = 0; i < level; i++)
-        if (m->cache[i].ways)
-            assoc_put(&m->cache[i], line, key, 0);
     return level;
 }
 

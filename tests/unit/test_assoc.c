@@ -1,5 +1,5 @@
-/* test_assoc.c: set-associative arrays against naive models of LRU and tree-PLRU.
- * link: base shadow_vs_ept/assoc
+/* test_assoc.c: set-associative arrays and data caches against naive models of LRU and tree-PLRU.
+ * link: base shadow_vs_ept/assoc shadow_vs_ept/dcache
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "shadow_vs_ept/assoc.h"
+#include "shadow_vs_ept/dcache.h"
 
 /* Naive LRU: time stamps, linear search. */
 struct naive {
@@ -75,6 +76,38 @@ static void lru_agrees_with_time_stamps(void **state)
     check_lru((struct geometry){72, 72, INDEX_XOR, POLICY_LRU}, 5);
     check_lru((struct geometry){32, 1, INDEX_MOD, POLICY_LRU}, 6);
     check_lru((struct geometry){2048, 16, INDEX_XOR, POLICY_LRU}, 7);
+}
+
+static void check_dcache(unsigned lines, unsigned ways, unsigned seed)
+{
+    struct dcache c;
+    static struct naive n;
+    struct rng r;
+    unsigned hits = 0;
+    memset(&n, 0, sizeof n);
+    n.sets = lines / ways;
+    n.ways = ways;
+    dcache_init(&c, &(struct geometry){lines, ways, INDEX_MOD, POLICY_LRU});
+    rng_seed(&r, seed);
+    for (unsigned i = 0; i < 50000; i++) {
+        uint64_t line = rng_below(&r, lines * 3 / 2);
+        bool hit = dcache_access(&c, (line << 6) + rng_below(&r, 64));
+        assert_int_equal(hit, naive_access(&n, line));
+        hits += hit;
+    }
+    assert_in_range(hits, 10000, 45000);
+    dcache_fini(&c);
+}
+
+static void data_caches_agree_with_time_stamps(void **state)
+{
+    (void)state;
+    check_dcache(512, 8, 1);
+    check_dcache(64 * 11, 11, 2);
+    check_dcache(64 * 20, 20, 3);
+    check_dcache(1024, 16, 4);
+    check_dcache(64, 1, 5);
+    check_dcache(128 * 12, 12, 6);
 }
 
 /* Tree-PLRU of one 4-way set by the textbook: bit 0 root, bit 1 left pair, bit 2 right pair. */
@@ -146,6 +179,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lru_agrees_with_time_stamps),
+        cmocka_unit_test(data_caches_agree_with_time_stamps),
         cmocka_unit_test(plru_4_way_follows_the_textbook),
         cmocka_unit_test(plru_12_way_takes_turns),
         cmocka_unit_test(dropped_entries_are_gone_and_the_rest_keeps_its_order),
