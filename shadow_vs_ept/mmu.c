@@ -27,8 +27,8 @@ enum {
 static inline unsigned va_vpn_shift(unsigned size) { return 12 + 9 * size; }
 static inline uint64_t vpn(gva_t va, unsigned size) { return (va << 7 >> 7) >> va_vpn_shift(size); }
 
-/* Value of the entry for va in one TLB level, counted as a use; its page size in *size. */
-static inline uint64_t *lookup(struct mmu *m, struct assoc *const *level, gva_t va, unsigned *size)
+/* The same entry may be there as global. */
+static uint64_t *lookup_sizes(struct mmu *m, struct assoc *const *level, gva_t va, unsigned *size)
 {
     for (unsigned s = 0; s < 3; s++) {
         if (!(m->sizes >> s & 1) || !level[s])
@@ -42,6 +42,26 @@ static inline uint64_t *lookup(struct mmu *m, struct assoc *const *level, gva_t 
         }
     }
     return NULL;
+}
+
+/* Value of the entry for va in one TLB level, counted as a use; its page size in *size. Most
+ * programs use one page size and no global pages: one search. */
+static inline uint64_t *lookup(struct mmu *m, struct assoc *const *level, gva_t va, unsigned *size)
+{
+    unsigned s = m->only_size;
+    if (unlikely(s == SIZE_MIXED))
+        return lookup_sizes(m, level, va, size);
+    *size = s;
+    return likely(level[s] != NULL) ? assoc_get(level[s], vpn(va, s), tlb_key(va, s, m->tag))
+                                    : NULL;
+}
+
+/* A translation of this size is about to be there. */
+static void note_size(struct mmu *m, unsigned size, bool global)
+{
+    m->sizes |= 1u << size;
+    m->globals |= global;
+    m->only_size = m->globals || (m->sizes & (m->sizes - 1)) ? SIZE_MIXED : size;
 }
 
 static unsigned entry_tag(const struct mmu *m, uint64_t val)
@@ -69,8 +89,7 @@ static void insert(struct mmu *m, struct assoc *a, gva_t va, unsigned size, uint
  * to both. */
 static void fill(struct mmu *m, gva_t va, unsigned size, uint64_t val)
 {
-    m->sizes |= 1u << size;
-    m->globals |= (val & TLB_G) != 0;
+    note_size(m, size, (val & TLB_G) != 0);
     bool in_l1 = refresh(m, m->l1[size], va, size, val),
          in_l2 = refresh(m, m->l2[size], va, size, val);
     if (in_l1)
@@ -126,7 +145,7 @@ static inline uint64_t miss(struct mmu *m, gva_t va, unsigned store, unsigned *s
     book(m, &w);
     uint64_t val = w.page | w.flags;
     *size = w.size;
-    if (first && (m->sizes >> w.size & 1) && !(val & TLB_G)) {
+    if (first && m->only_size == w.size && !(val & TLB_G)) {
         insert(m, m->l1[w.size], va, w.size, val);
         insert(m, m->l2[w.size], va, w.size, val);
     } else
@@ -274,6 +293,8 @@ void mmu_flush_all(struct mmu *m)
 {
     m->globals = false;
     mmu_flush_nonglobal(m);
+    m->sizes = 0;
+    m->only_size = SIZE_MIXED;
     for (unsigned i = 0; i < 4; i++)
         assoc_clear(&m->npsc[i]);
     assoc_clear(&m->ntlb);
@@ -405,6 +426,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     m->pool = host_ptr(vm->host, 0);
     m->levels = vm->levels;
     m->walk = vm->paging->walk_for(vm);
+    m->only_size = SIZE_MIXED;
     init_tlbs(m, c);
     for (unsigned i = 0; i < 4; i++) {
         assoc_init(&m->psc[i], &c->psc[i]);

@@ -44,7 +44,7 @@ struct mmu_ops {
     void (*event)(void *ctx, const char *what, uint64_t addr, uint64_t value);
 };
 
-enum { MAX_VCPUS = 64 };
+enum { MAX_VCPUS = 64, SIZE_MIXED = 3 };
 
 struct mmu_vm {
     const struct paging *paging;
@@ -70,7 +70,9 @@ struct mmu {
     gpa_t guest_root;
     unsigned tag;   /* PCID in use, 0 without PCIDs */
     unsigned sizes; /* page sizes ever put into the TLBs: bit per size */
-    bool globals;   /* a global entry was ever put in */
+    unsigned
+        only_size; /* the one page size there is; SIZE_MIXED: none, several, or global entries */
+    bool globals;  /* a global entry was put in */
 
     struct assoc l1_own[3], l1_any, l2_own[2];
     struct assoc *l1[3], *l2[3]; /* by page size; NULL = none */

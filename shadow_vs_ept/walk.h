@@ -77,11 +77,7 @@ struct walk_path {
 };
 
 /* The fields every walk sets; the rest is valid by status. */
-ALWAYS_INLINE void walk_begin(struct walk *w)
-{
-    w->nested_fault = false;
-    w->refs = w->refs_nested = w->reads = 0;
-}
+ALWAYS_INLINE void walk_begin(struct walk *w) { *w = (struct walk){.nested_fault = false}; }
 
 ALWAYS_INLINE void walk_fault(struct walk *w, const struct access *a, uint64_t why)
 {
@@ -359,10 +355,12 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
 
 /* The six variants of a strategy's walk, and the table that picks one. fn(m, a, w, pwc, cached,
  * log). */
-#define WALK_VARIANT(fn, suffix, pwc, cached)                                        \
-    static void fn##_##suffix(struct mmu *m, const struct access *a, struct walk *w) \
-    {                                                                                \
-        fn(m, a, w, pwc, cached, NULL);                                              \
+#define WALK_VARIANT(fn, suffix, pwc, cached)                                               \
+    static void fn##_##suffix(struct mmu *m, const struct access *a, struct walk *w)        \
+    {                                                                                       \
+        struct walk local; /* its counts stay in registers: nothing else can point to it */ \
+        fn(m, a, &local, pwc, cached, NULL);                                                \
+        *w = local;                                                                         \
     }
 #define WALK_VARIANTS(fn)                                                           \
     WALK_VARIANT(fn, none, PWC_NONE, false)                                         \
