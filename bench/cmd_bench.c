@@ -253,6 +253,8 @@ static void make_plan(struct args *a)
     struct plan *p = &a->b.plan, all;
     *p = (struct plan){.scale = a->scale, .root_seed = a->root_seed};
     plan_build(p);
+    if (p->n == 0)
+        die(NB_INTERNAL, "this build has no experiments: are bench/experiments/*.c linked?");
     const char *why = a->b.flags.filter ? plan_filter(p, a->b.flags.filter) : NULL;
     if (why)
         die(NB_USAGE, "--filter '%s': %s", a->b.flags.filter, why);

@@ -1,0 +1,316 @@
+#!/usr/bin/env bats
+# bench.bats: plan, cell, collect, run, resume; Google Benchmark's command line; full disks and Ctrl-C.
+
+bats_require_minimum_version 1.5.0
+load common
+
+# Few and fast cells.
+FEW='^refs/.*/guest:4k/host:4k'
+TINY='^aa/'
+
+# Run directory of the last run here.
+latest() { readlink -f results/latest; }
+
+@test "bench --list prints names that a filter can pick" {
+    nb bench --list --filter "$FEW"
+    [ "$status" -eq 0 ]
+    [ "${lines[0]}" = "refs/paging:native/guest:4k/host:4k/levels:4-4/real_time" ]
+    nb bench --list --filter "-refs"
+    [[ "$output" != *refs/* ]]
+}
+
+@test "bench plan: one line a cell, ids unique, the same again" {
+    "$nestbed" bench plan --quick > one
+    "$nestbed" bench plan --quick > two
+    cmp one two
+    cells=$(grep -vc -e '^#' -e '^id' one)
+    [ "$cells" -gt 50 ]
+    [ "$(grep -v -e '^#' -e '^id' one | cut -f1 | sort -u | wc -l)" -eq "$cells" ]
+}
+
+@test "bench plan: strategies share a seed, another root seed changes it but no id" {
+    "$nestbed" bench plan --quick --filter compare/workload:gups > one
+    "$nestbed" bench plan --quick --filter compare/workload:gups --seed 7 > two
+    [ "$(grep -v -e '^#' -e '^id' one | cut -f5 | sort -u | wc -l)" -eq 1 ]
+    [ "$(grep -v -e '^#' one | cut -f1)" = "$(grep -v -e '^#' two | cut -f1)" ]
+    [ "$(grep -v -e '^#' one | cut -f5)" != "$(grep -v -e '^#' two | cut -f5)" ]
+}
+
+@test "bench cell and collect: cells made one by one, missing ones named" {
+    mkdir -p run/cells
+    "$nestbed" bench plan --filter "$FEW" > run/plan.tsv
+    nb bench cell --plan run/plan.tsv --index 0 --out run/cells
+    [ "$status" -eq 0 ]
+    nb bench cell --plan run/plan.tsv --index 0 --out run/cells
+    [ "$status" -eq 0 ]
+    [[ "$err" == *"already there"* ]]
+    nb bench collect run --no-plots
+    [ "$status" -eq 1 ]
+    [[ "$output" == *"missing: "* ]]
+    n=$(grep -vc -e '^#' -e '^id' run/plan.tsv)
+    for ((i = 1; i < n; i++)); do
+        "$nestbed" bench cell --plan run/plan.tsv --index "$i" --out run/cells 2> /dev/null
+    done
+    nb bench collect run --no-plots
+    [ "$status" -eq 0 ]
+    [ -s run/gbench.json ] && [ -s run/report.html ] && [ -s run/summary.tsv ]
+    [ "$(cat run/failed.json)" = "[]" ]
+}
+
+@test "bench collect refuses cells of two commits" {
+    mkdir -p run/cells
+    "$nestbed" bench plan --filter "$FEW" > run/plan.tsv
+    for i in 0 1 2 3 4 5 6 7; do
+        "$nestbed" bench cell --plan run/plan.tsv --index "$i" --out run/cells 2> /dev/null || break
+    done
+    file=$(find run/cells -name '*.json' | head -n 1)
+    sed -i 's/"git":"[^"]*"/"git":"1234567"/' "$file"
+    nb bench collect run --no-plots
+    [ "$status" -eq 1 ]
+    [[ "$err" == *"--allow-mixed"* ]]
+    nb bench collect run --no-plots --allow-mixed
+    [ "$status" -eq 0 ]
+}
+
+@test "bench cell: an edited plan is refused with its line" {
+    "$nestbed" bench plan --filter "$FEW" | sed 's/--levels 4/--levels 5/' > plan.tsv
+    nb bench cell --plan plan.tsv --index 0 --out .
+    [ "$status" -eq 65 ]
+    [[ "$err" == *"plan.tsv:"* ]]
+}
+
+@test "bench run: a folder with everything, and sums that fit" {
+    nb bench --quick --filter "$FEW" --harness builtin --jobs 2
+    [ "$status" -eq 0 ]
+    dir=$(latest)
+    for file in manifest.json env.json plan.tsv gbench.json failed.json summary.tsv report.html SHA256SUMS; do
+        [ -s "$dir/$file" ]
+    done
+    (cd "$dir" && sha256sum --quiet -c SHA256SUMS)
+    [ "$(find "$dir" -name '*.tmp*' | wc -l)" -eq 0 ]
+    [[ "$output" == *"refs_per_walk=24"* ]]
+}
+
+@test "bench run twice: two folders, exact counts alike" {
+    "$nestbed" bench -q --no-plots --quick --filter compare/workload:gups > /dev/null
+    one=$(latest)
+    "$nestbed" bench -q --no-plots --quick --filter compare/workload:gups > /dev/null
+    two=$(latest)
+    [ "$one" != "$two" ]
+    for file in "$one"/cells/*.json; do
+        [ "$(jq -S -c '.record.phases' "$file")" = "$(jq -S -c '.record.phases' "$two/cells/${file##*/}")" ]
+    done
+}
+
+@test "bench --dry-run says what it would take and makes nothing" {
+    nb bench --quick --dry-run
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"cells: "* && "$output" == *"of RAM"* && "$output" == *"of disk"* ]]
+    [ ! -e results ]
+}
+
+@test "bench: A/A pair gives a noise floor; timed cells have one sample a round" {
+    nb bench --quick --no-plots --filter "$TINY" --harness builtin
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"noise floor here: ±"* ]]
+    [ "$(jq '.samples | length' "$(latest)"/cells/*.json | sort -u)" = 6 ]
+}
+
+@test "bench --harness=hyperfine takes times from hyperfine" {
+    command -v hyperfine > /dev/null || skip "hyperfine is not installed"
+    nb bench --quick --no-plots --filter "$TINY" --harness hyperfine --repetitions 2
+    [ "$status" -eq 0 ]
+    [ "$(jq -r .harness "$(latest)"/cells/*.json | sort -u)" = hyperfine ]
+}
+
+@test "bench --harness=hyperfine without hyperfine says how to get it" {
+    run --separate-stderr env PATH=/nonexistent "$nestbed" bench --quick --filter "$TINY" --harness hyperfine
+    [ "$status" -eq 69 ]
+    [[ "$stderr" == *"apt-get install hyperfine"* ]]
+}
+
+@test "failed and skipped cells are listed and kept out of gbench.json" {
+    # Stands for nestbed: one strategy fails, one cannot run here, one works.
+    cat > fake <<'END'
+#!/bin/sh
+case "$*" in
+*--version*) echo "nestbed 0 (abcdef1)" ;;
+*native*) echo "out of luck" >&2; exit 1 ;;
+*shadow*) echo "no shadow here" >&2; exit 77 ;;
+*) echo '{"refs":24}' ;;
+esac
+END
+    chmod +x fake
+    nb bench --quick --no-plots --filter "$FEW" --program "$PWD/fake"
+    [ "$status" -eq 1 ]
+    [[ "$err" == *"FAILED refs/paging:native"*"out of luck"* ]]
+    [[ "$err" == *"skipped refs/paging:shadow"*"no shadow here"* ]]
+    dir=$(latest)
+    [ "$(jq -r '.[].status' "$dir/failed.json" | sort -u | xargs)" = "failed skipped" ]
+    [ "$(jq -r '.benchmarks[].name' "$dir/gbench.json" | grep -c -e native -e shadow)" -eq 0 ]
+    [ "$(jq '[.benchmarks[].real_time] | min > 0' "$dir/gbench.json")" = true ]
+}
+
+@test "Ctrl-C: 130, no child left, nothing half-written; --resume goes on" {
+    cat > slow <<'END'
+#!/bin/sh
+case "$*" in
+*--version*) echo "nestbed 0 (abcdef1)" ;;
+*native*) echo '{"refs":4}' ;;
+*) [ -e go ] || exec sleep 77.7; echo '{"refs":24}' ;;
+esac
+END
+    chmod +x slow
+    "$nestbed" bench --quick --no-plots --filter "$FEW" --program "$PWD/slow" --jobs 1 > out 2> err &
+    pid=$!
+    for ((i = 0; i < 100; i++)); do
+        pgrep -P "$pid" sleep > /dev/null && break
+        sleep 0.1
+    done
+    child=$(pgrep -P "$pid" sleep)
+    kill -INT "$pid"
+    run -130 wait "$pid"
+    run ! kill -0 "$child"
+    grep -q -- "--resume" err
+    dir=$(find results -maxdepth 1 -mindepth 1 -type d)
+    [ "$(jq -r .status "$dir/manifest.json")" = interrupted ]
+    [ "$(find "$dir" -name '*.tmp*' | wc -l)" -eq 0 ]
+    for file in "$dir"/cells/*.json; do jq -e .status "$file" > /dev/null; done
+    kept=$(find "$dir/cells" -name '*.json' | wc -l)
+    [ "$kept" -ge 1 ]
+    touch go
+    nb bench --no-plots --program "$PWD/slow" --resume "$dir"
+    [ "$status" -eq 0 ]
+    [ "$(jq -r .status "$dir/manifest.json")" = complete ]
+    [ "$(find "$dir/cells" -name '*.json' | wc -l)" -eq "$(grep -vc -e '^#' -e '^id' "$dir/plan.tsv")" ]
+}
+
+@test "a full disk ends the run with 74 and no torn file" {
+    run bash -c "ulimit -f 2; '$nestbed' bench --quick --no-plots --filter compare/workload:gups > /dev/null"
+    [ "$status" -eq 74 ]
+    [[ "$output" == *"finished results are kept"* ]]
+    [ "$(find results -name '*.tmp*' | wc -l)" -eq 0 ]
+}
+
+@test "Google Benchmark's flags: unknown ones 1, ours 64, environment, list as JSON" {
+    nb bench --benchmark_nonsense
+    [ "$status" -eq 1 ]
+    [[ "$err" == *"--benchmark_nonsense"* ]]
+    nb bench --nonsense
+    [ "$status" -eq 64 ]
+    BENCHMARK_FILTER=refs/paging:ept BENCHMARK_LIST_TESTS=true nb bench
+    [ "$status" -eq 0 ]
+    [ "$(grep -vc '^refs/paging:ept' <<< "$output")" -eq 0 ]
+    "$nestbed" bench --benchmark_list_tests --benchmark_format=json | jq -e '.benchmarks | length > 50'
+}
+
+@test "gbench.json keeps to the safe subset" {
+    "$nestbed" bench -q --quick --no-plots --filter "$TINY" --harness builtin --out copy.json > /dev/null
+    jq -e '.context | .caches == [] and .json_schema_version == 1 and (.load_avg | length == 3)' copy.json
+    jq -e '[.benchmarks[] | .name, .run_name | test("/real_time")] | all' copy.json
+    jq -e '[.benchmarks[] | .real_time, .cpu_time | type == "number"] | all' copy.json
+    jq -e '[.benchmarks[] | has("family_index") and has("per_family_instance_index") and has("run_type") and
+            has("repetitions") and has("threads") and has("iterations") and has("time_unit")] | all' copy.json
+    jq -e '[.benchmarks[] | select(.run_type == "iteration") | has("repetition_index")] | all' copy.json
+    jq -e '[.benchmarks[] | has("items_per_second") or has("bytes_per_second")] | any | not' copy.json
+}
+
+compare_py=/usr/share/benchmark/compare.py
+need_compare() {
+    [ -r $compare_py ] || skip "compare.py is not here: apt-get install libbenchmark-tools"
+    /usr/bin/python3 -c 'import numpy, scipy' 2> /dev/null || skip "needs python3-numpy and python3-scipy"
+}
+
+@test "compare.py benchmarks A B reads two of our files" {
+    need_compare
+    for file in a b; do
+        "$nestbed" bench -q --quick --no-plots --filter "$TINY" --harness builtin --repetitions 9 --out $file.json \
+            > /dev/null
+    done
+    run /usr/bin/python3 $compare_py --no-color benchmarks a.json b.json
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"aa/side:a/real_time_pvalue"*"U Test, Repetitions: 9 vs 9"* ]]
+    [[ "$output" == *OVERALL_GEOMEAN* ]]
+}
+
+@test "compare.py filters FILE compares two strategies of one run" {
+    need_compare
+    "$nestbed" bench -q --quick --no-plots --filter compare/workload:stream > /dev/null
+    run /usr/bin/python3 $compare_py --no-color filters "$(latest)/gbench.json" paging:shadow paging:ept
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"compare/workload:stream/[paging:shadow vs. paging:ept]"* ]]
+    run /usr/bin/python3 $compare_py --no-color filters "$(latest)/gbench-modelled.json" paging:shadow paging:ept
+    [ "$status" -eq 0 ]
+}
+
+@test "compare.py runs nestbed-bench itself" {
+    need_compare
+    [ -x "${nestbed}-bench" ] || skip "no nestbed-bench beside $nestbed"
+    run /usr/bin/python3 $compare_py --no-color benchmarks "${nestbed}-bench" "${nestbed}-bench" \
+        --benchmark_filter=aa/side:a --benchmark_repetitions=2
+    [ "$status" -eq 0 ]
+    [[ "$output" == *OVERALL_GEOMEAN* ]]
+}
+
+@test "bench loop and refloop agree on every miss and every entry read" {
+    for kind in native ept; do
+        for pattern in random seq; do
+            args=(--kind "$kind" --pattern "$pattern" --bytes 16M --accesses 200000 --json)
+            [ "$("$nestbed" bench loop "${args[@]}" | jq -c .counters)" = \
+              "$("$nestbed" bench refloop "${args[@]}" | jq -c .counters)" ]
+        done
+    done
+}
+
+@test "bench env: no guesses, and --redact takes names out" {
+    "$nestbed" bench env > env.json
+    jq -e '.schema == "nestbed-env/1" and (.summary | test("2-D paging hardware"))' env.json
+    "$nestbed" bench env --redact > env.json
+    jq -e '.host == null and .user == null and .kernel.command_line == null' env.json
+}
+
+@test "plot redraws from a run, one figure, and as text" {
+    command -v gnuplot > /dev/null || skip "gnuplot is not installed"
+    fc-match 'DejaVu Sans' > /dev/null || skip "no fonts"
+    "$nestbed" bench -q --quick --no-plots --filter "^crossover" > /dev/null
+    nb plot results/latest --fig 4
+    [ "$status" -eq 0 ]
+    for end in tsv gp svg png; do [ -s "results/latest/figs/fig4.$end" ]; done
+    grep -q 'modelled' results/latest/figs/fig4.svg
+    sha=$(sha256sum < results/latest/figs/fig4.svg)
+    nb plot results/latest --fig 4
+    [ "$sha" = "$(sha256sum < results/latest/figs/fig4.svg)" ]
+    nb plot --dumb --fig 4
+    [[ "$output" == *"Figure 4."*"[modelled]"* ]]
+    nb plot --fig 1
+    [ "$status" -eq 77 ]
+    nb plot --fig 42
+    [ "$status" -eq 64 ]
+    nb plot nowhere
+    [ "$status" -eq 66 ]
+}
+
+@test "report.html needs nothing from elsewhere" {
+    "$nestbed" bench -q --quick --filter "$FEW" > /dev/null
+    html=results/latest/report.html
+    grep -q "default-src 'none'" $html
+    run ! grep -q -e 'src="http' -e '<script' -e 'href="http' $html
+}
+
+@test "PAPER.md and results/reference agree" {
+    [ -s "$repo/results/reference/facts.json" ] || skip "no reference results"
+    nb bench paper "$repo/results/reference" "$repo/PAPER.md" --check
+    [ "$status" -eq 0 ]
+}
+
+@test "results/reference: a fresh run of some exact cells gives the same counts" {
+    ref=$repo/results/reference
+    [ -s "$ref/plan.tsv" ] || skip "no reference results"
+    mkdir cells
+    for name in compare/workload:gups/paging:ept compare/workload:churn/paging:shadow refs/paging:ept/guest:4k/host:4k/levels:4-4; do
+        id=$(awk -F '\t' -v n="$name" '$3 == n {print $1}' "$ref/plan.tsv")
+        "$nestbed" bench cell --plan "$ref/plan.tsv" --id "$id" --out cells 2> /dev/null
+        [ "$(jq -S -c '.record | [.refs, [.phases[]?.counters]]' "cells/$id.json")" = \
+          "$(jq -S -c '.record | [.refs, [.phases[]?.counters]]' "$ref/cells/$id.json")" ]
+    done
+}
