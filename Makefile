@@ -38,7 +38,7 @@ LDFLAGS += -fsanitize=$(SAN)
 CPPFLAGS += -DNB_NO_JEMALLOC
 endif
 
-LAYERS := base memmgr balloon ksm guest shadow_vs_ept vmm workloads bench
+LAYERS := base memmgr balloon ksm guest shadow_vs_ept vmm workloads bench bench/experiments
 SRCS := $(sort $(foreach d,$(LAYERS),$(wildcard $(d)/*.c)))
 MAIN := bench/main.c
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o
@@ -130,13 +130,13 @@ $(B)/deps-%: tools/deps
 
 # ---- tests ----
 .PHONY: check check-unit check-asan check-cli check-format check-layers check-shell
-check:  ## all tests; the last line is the count
+check: | $(B)/deps-check  ## all tests; the last line is the count
 	+@CC=$(CC) MAKE=$(MAKE) tools/check
-check-unit:  ## unit tests
+check-unit: | $(B)/deps-check  ## unit tests
 	+@CC=$(CC) MAKE=$(MAKE) tools/check unit
-check-asan:  ## unit and command-line smoke tests with AddressSanitizer and UBSan
+check-asan: | $(B)/deps-check  ## unit and command-line smoke tests with AddressSanitizer and UBSan
 	+@CC=$(CC) MAKE=$(MAKE) tools/check asan
-check-cli:  ## command-line tests
+check-cli: | $(B)/deps-check  ## command-line tests
 	+@CC=$(CC) MAKE=$(MAKE) tools/check cli
 check-format:  ## layout of the sources
 	+@MAKE=$(MAKE) tools/check format

@@ -19,6 +19,7 @@ counts() { # counts PROGRAM
     command -v clang > /dev/null || skip "clang is missing: apt-get install clang"
     tree=$repo/build-clang-O0
     run env -u MAKEFLAGS -u MAKELEVEL make -C "$repo" --no-print-directory B="$tree" CC=clang OPT=-O0 "$tree/nestbed"
+    grep error <<< "$output" | head || true
     [ "$status" -eq 0 ]
     counts "$nestbed" > here
     counts "$tree/nestbed" > there
