@@ -16,7 +16,6 @@ struct gmem *gmem_new(struct host *h, uint64_t bytes, enum page_mode mode,
     struct gmem *g = meta_calloc(META_GMEM, 1, sizeof *g);
     *g = (struct gmem){
         .host = h, .frames = bytes >> PAGE_SHIFT, .mode = mode, .ops = ops, .ctx = ctx};
-    assert(mode == PAGES_THP || !(g->frames & ((1ull << mode_order(mode)) - 1)));
     g->page = meta_calloc(META_GMEM, g->frames, sizeof *g->page);
     return g;
 }

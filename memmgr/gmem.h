@@ -45,7 +45,8 @@ struct gmem {
     uint64_t splits;    /* large blocks broken up */
 };
 
-/* Guest memory of `bytes`, a multiple of the host page size (4 KiB for THP). */
+/* Guest memory of `bytes`, a multiple of 4 KiB. A last part smaller than a host page has 4 KiB
+ * pages. */
 struct gmem *gmem_new(struct host *, uint64_t bytes, enum page_mode, const struct gmem_ops *,
                       void *ctx);
 void gmem_free(struct gmem *); /* gives all frames back */
