@@ -125,6 +125,21 @@ static void format_names(char *buf, size_t n)
         used += (size_t)snprintf(buf + used, n - used, "%s%s", i ? ", " : "", f[i]->name);
 }
 
+static const struct trace_format *sniff(const unsigned char *p, size_t n)
+{
+    const struct trace_format *best = NULL;
+    int sure = 0;
+    FOR_EACH(trace_format, f)
+    {
+        int s = f->sniff(p, n);
+        if (s > sure) {
+            sure = s;
+            best = f;
+        }
+    }
+    return best;
+}
+
 static int choose_format(struct trace *t, const char *name)
 {
     char names[128];
@@ -147,9 +162,7 @@ static int choose_format(struct trace *t, const char *name)
                           "packed with %s: unpack it on the way in: %s -dc FILE | nestbed ... -",
                           tool, tool);
     if (!t->format)
-        FOR_EACH(trace_format, f)
-    if (!t->format && f->sniff(p, n < SNIFF ? n : SNIFF))
-        t->format = f;
+        t->format = sniff(p, n < SNIFF ? n : SNIFF);
     if (!t->format)
         return trace_fail(t, NB_DATAERR,
                           "not a trace of a known format (%s); name it with --format", names);

@@ -118,8 +118,9 @@ extern volatile sig_atomic_t trace_stop;
 struct trace;
 struct trace_format {
     const char *name, *summary;
-    bool (*sniff)(const unsigned char *p,
-                  size_t n);     /* the first bytes; fewer than 4096 only if that is all */
+    /* The first bytes; fewer than 4096 only if that is all. 0: not this format; 1: could be; 2:
+     * certain (it has a magic). The surest format wins. */
+    int (*sniff)(const unsigned char *p, size_t n);
     int (*open)(struct trace *); /* 0, or -1 after trace_fail() */
     int (*next)(struct trace *, struct trace_batch *);
     void (*close)(struct trace *); /* also after a failed open */

@@ -22,14 +22,14 @@ enum { RECORD = 64, PER_RECORD = 6 };
 
 static bool plausible(const unsigned char *p) { return p[8] <= 1 && p[9] <= 1; }
 
-static bool sniff(const unsigned char *p, size_t n)
+static int sniff(const unsigned char *p, size_t n)
 {
     bool zero = false;
     if (n < RECORD)
-        return false;
+        return 0;
     for (size_t at = 0; at + RECORD <= n; at += RECORD) {
         if (!plausible(p + at))
-            return false;
+            return 0;
         zero |= memchr(p + at, 0, RECORD) != NULL;
     }
     return zero;

@@ -8,83 +8,89 @@
  *
  * Every data line takes the same path whatever its kind, so that the mix of loads, stores and
  * instructions costs no branch mispredictions: both accesses a line could mean are written, and
- * the output index advances by how many it does. The first eight digits are converted at once.
+ * the output index advances by how many it does. All digits of an address are found and
+ * converted at once.
  */
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "workloads/trace_in.h"
 
 enum { LINE_MAX_BYTES = 64 }; /* longest data line: 3 + 16 + 1 + 4 digits, and a carriage return */
 
-struct kind {
-    unsigned char valid, accesses, store; /* store: whether the first access is one */
-};
-static const struct kind kinds[256] = {
-    ['I'] = {1, 0, 0}, ['L'] = {1, 1, 0}, ['S'] = {1, 1, 1}, ['M'] = {1, 2, 0}};
-
 struct lackey {
     uint64_t line; /* lines consumed so far */
 };
 
-static bool data_head(const unsigned char *p)
+/* What the first three bytes of a line say. Computed, not branched on. */
+struct kind {
+    bool valid, store; /* store: the first access is one */
+    unsigned accesses;
+};
+
+#define HEAD(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)' ' << 16)
+static inline struct kind line_kind(const unsigned char *p)
 {
-    bool insn = p[0] == 'I' && p[1] == ' ' && p[2] == ' ';
-    return insn || (p[0] == ' ' && kinds[p[1]].valid && p[1] != 'I' && p[2] == ' ');
+    uint32_t w = get32(p) & 0xffffff;
+    unsigned i = w == HEAD('I', ' '), l = w == HEAD(' ', 'L'), s = w == HEAD(' ', 'S'),
+             m = w == HEAD(' ', 'M');
+    return (struct kind){i | l | s | m, s, l + s + 2 * m};
 }
 
-/* Value of a hex digit, or 255. */
-static const unsigned char hex[256] = {
-#define BAD16 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
-#define AF 255, 10, 11, 12, 13, 14, 15, 255, 255, 255, 255, 255, 255, 255, 255, 255
-    BAD16, BAD16, BAD16, 0,     1,     2,     3,     4,     5,    6,     7,
-    8,     9,     255,   255,   255,   255,   255,   255,   AF,   BAD16, AF,
-    BAD16, BAD16, BAD16, BAD16, BAD16, BAD16, BAD16, BAD16, BAD16};
-
-/* Eight hex digits at p as a number; false when one is none. */
-static inline bool hex8(const unsigned char *p, uint64_t *out)
+/* The 1 to 16 hex digits at p; *n says how many there are (0: none). Sixteen bytes may be read. */
+#ifdef __SSE2__
+static inline uint64_t hex_digits(const unsigned char *p, unsigned *n)
 {
-    const uint64_t ones = 0x0101010101010101ull;
-    uint64_t v, lower;
-    memcpy(&v, p, 8);
-    lower = v | 0x20 * ones;
-    /* bytes '0'..'9' and 'a'..'f', by carries into bit 7; bytes above 127 are refused first */
-    uint64_t digit = (v + (0x80 - '0') * ones) & ~(v + (0x7f - '9') * ones);
-    uint64_t alpha = (lower + (0x80 - 'a') * ones) & ~(lower + (0x7f - 'f') * ones);
-    if ((v & 0x80 * ones) || ((digit | alpha) & 0x80 * ones) != 0x80 * ones)
-        return false;
-    v = (v & 0x0f * ones) + 9 * ((v >> 6) & ones); /* '0' = 0x30, 'a' = 0x61, 'A' = 0x41 */
-    v = __builtin_bswap64(v);
-    v = (v | v >> 4) & 0x00ff00ff00ff00ffull;
-    v = (v | v >> 8) & 0x0000ffff0000ffffull;
-    *out = (v | v >> 16) & 0xffffffffull;
-    return true;
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p),
+            lower = _mm_or_si128(v, _mm_set1_epi8(0x20));
+    __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8('0' - 1)),
+                                  _mm_cmplt_epi8(v, _mm_set1_epi8('9' + 1)));
+    __m128i alpha = _mm_and_si128(_mm_cmpgt_epi8(lower, _mm_set1_epi8('a' - 1)),
+                                  _mm_cmplt_epi8(lower, _mm_set1_epi8('f' + 1)));
+    *n = (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(_mm_or_si128(digit, alpha)));
+    /* one digit a byte, then two, then all; what is not a digit is shifted out at the end */
+    v = _mm_and_si128(_mm_add_epi8(v, _mm_and_si128(alpha, _mm_set1_epi8(9))), _mm_set1_epi8(15));
+    v = _mm_or_si128(_mm_slli_epi16(v, 4), _mm_srli_epi16(v, 8));
+    v = _mm_and_si128(v, _mm_set1_epi16(0xff));
+    uint64_t all = __builtin_bswap64((uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(v, v)));
+    return *n ? all >> (64 - 4 * *n) : 0;
 }
+#else
+static uint64_t hex_digits(const unsigned char *p, unsigned *n)
+{
+    uint64_t v = 0;
+    for (*n = 0; *n < 16; ++*n) {
+        unsigned c = p[*n], d = c - '0' <= 9          ? c - '0'
+                                : (c | 32) - 'a' <= 5 ? (c | 32) - 'a' + 10
+                                                      : 16;
+        if (d > 15)
+            break;
+        v = v << 4 | d;
+    }
+    return v;
+}
+#endif
 
 /* Parse "ADDR,SIZE\n" at p; NULL when malformed, else the byte after it. Stops at the zero padding.
  */
 static inline const unsigned char *parse_line(const unsigned char *p, uint64_t *va, unsigned *size)
 {
-    uint64_t v = 0;
-    unsigned n = 0, s = 0;
-    if (likely(hex8(p, &v)))
-        for (p += 8; hex[*p] != 255 && n < 8; n++)
-            v = v << 4 | hex[*p++];
-    else
-        for (; hex[*p] != 255 && n < 8; n++)
-            v = v << 4 | hex[*p++];
-    if (unlikely(*p != ',' || (p[-1] == ' ')))
+    unsigned digits, s = 0;
+    *va = hex_digits(p, &digits);
+    p += digits;
+    if (unlikely(digits == 0 || p[0] != ',' || (unsigned)(p[1] - '0') > 9))
         return NULL;
-    p++;
-    if (unlikely((unsigned)(*p - '0') > 9))
-        return NULL;
-    for (n = 0; (unsigned)(*p - '0') <= 9 && n < 4; n++)
+    s = p[1] - '0';
+    p += 2;
+    for (unsigned n = 1; (unsigned)(*p - '0') <= 9 && n < 4; n++)
         s = s * 10 + (*p++ - '0');
     if (unlikely(*p == '\r'))
         p++;
     if (unlikely(*p != '\n' || s == 0 || s > TRACE_MAX_SIZE))
         return NULL;
-    *va = v;
     *size = s;
     return p + 1;
 }
@@ -128,10 +134,10 @@ static size_t parse_window(struct trace *t, size_t n)
     const unsigned char *stop = t->buf + t->end - (t->eof ? 0 : LINE_MAX_BYTES);
     uint64_t va, skipped = 0, lines = 0;
     unsigned size;
-    while (n < TRACE_BATCH && p < stop && data_head(p)) {
-        struct kind k = kinds[(unsigned char)(p[0] == ' ' ? p[1] : p[0])];
+    while (n < TRACE_BATCH && p < stop) {
+        struct kind k = line_kind(p);
         const unsigned char *next = parse_line(p + 3, &va, &size);
-        if (unlikely(!next || next > t->buf + t->end))
+        if (unlikely(!k.valid || !next || next > t->buf + t->end))
             break;
         t->batch[n] = (struct trace_access){.va = va, .size = (uint16_t)size, .store = k.store};
         t->batch[n + 1] = (struct trace_access){.va = va, .size = (uint16_t)size, .store = 1};
@@ -146,7 +152,7 @@ static size_t parse_window(struct trace *t, size_t n)
     return n;
 }
 
-static bool sniff(const unsigned char *p, size_t n)
+static int sniff(const unsigned char *p, size_t n)
 {
     uint64_t va;
     unsigned size;
@@ -154,10 +160,10 @@ static bool sniff(const unsigned char *p, size_t n)
     while (p < end && message_line(p)) {
         const unsigned char *nl = memchr(p, '\n', (size_t)(end - p));
         if (!nl)
-            return true; /* nothing but valgrind's messages so far */
+            return 1; /* nothing but valgrind's messages so far */
         p = nl + 1;
     }
-    return p < end && data_head(p) && parse_line(p + 3, &va, &size);
+    return p < end && line_kind(p).valid && parse_line(p + 3, &va, &size);
 }
 
 static int lackey_open(struct trace *t)

@@ -364,7 +364,7 @@ static int copy_lackey(int fd, uint64_t max, struct trace_writer *w, const char 
     int r = 1;
     if (trace_open_fd(fd, "lackey", "lackey", &t, err, sizeof err))
         return say(NB_FAIL, "%s: could not be run by valgrind: %s", command, err);
-    while (max && !!!!trace_write_failed(w) && (r = trace_next(t, &b)) > 0) {
+    while (max && !trace_write_failed(w) && (r = trace_next(t, &b)) > 0) {
         size_t n = b.n < max ? b.n : (size_t)max;
         trace_put(w, b.acc, n);
         max -= n;
