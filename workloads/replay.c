@@ -25,6 +25,7 @@ enum { IMPLICIT_BYTES = 64 << 10 };
 
 struct replay {
     struct trace *trace;
+    char *path;
     struct replay_stats stats;
     uint32_t *gk_pid;                 /* by trace pid; 0: not alive */
     uint32_t npids, current, leaving; /* leaving: guest pid to end after the next switch; 0 none */
@@ -41,6 +42,7 @@ int replay_open(const char *path, const char *format, struct replay **out, char 
         return code;
     struct replay *r = meta_calloc(META_TRACE, 1, sizeof *r);
     r->trace = t;
+    r->path = strdup(path);
     *out = r;
     return 0;
 }
@@ -48,6 +50,7 @@ int replay_open(const char *path, const char *format, struct replay **out, char 
 void replay_close(struct replay *r)
 {
     trace_close(r->trace);
+    free(r->path);
     meta_free(META_TRACE, r->gk_pid);
     meta_free(META_TRACE, r);
 }
@@ -57,12 +60,19 @@ int replay_error_code(const struct replay *r) { return r->code; }
 const struct replay_stats *replay_stats(const struct replay *r) { return &r->stats; }
 const struct trace *replay_trace(const struct replay *r) { return r->trace; }
 
-static _Noreturn void bad_trace(struct user *u, struct replay *r, int code, const char *why)
+/* The trace is at fault: its run must not be reported. */
+static _Noreturn void fail(struct user *u, struct replay *r, int code)
 {
-    snprintf(r->message, sizeof r->message, "%s", why);
     r->error = r->message;
     r->code = code;
     u_abort(u, "the trace is damaged");
+}
+
+/* It is well-formed, but says what cannot be. */
+static _Noreturn void bad_trace(struct user *u, struct replay *r, const char *why)
+{
+    snprintf(r->message, sizeof r->message, "%.200s: the trace %s", r->path, why);
+    fail(u, r, NB_DATAERR);
 }
 
 /* ---- memory ---- */
@@ -116,7 +126,7 @@ static int memory_event(struct user *u, const struct trace_event *e)
 static uint32_t *slot(struct user *u, struct replay *r, uint32_t pid)
 {
     if (pid == 0 || pid > TRACE_MAX_PID)
-        bad_trace(u, r, NB_DATAERR, "the trace names a process beyond the limit");
+        bad_trace(u, r, "names a process beyond the limit");
     if (pid >= r->npids) {
         uint32_t n = pid + pid / 2 + 16;
         r->gk_pid = meta_realloc(META_TRACE, r->gk_pid, n * sizeof *r->gk_pid);
@@ -131,7 +141,7 @@ static void fork_to(struct user *u, struct replay *r, uint32_t pid)
     uint32_t *s = slot(u, r, pid);
     int child;
     if (*s)
-        bad_trace(u, r, NB_DATAERR, "the trace forks a process that is already there");
+        bad_trace(u, r, "forks a process that is already there");
     if (u_fork(u, &child) != GK_OK)
         u_abort(u, "the guest has no memory for another process; give it more with --mem");
     *s = (uint32_t)child;
@@ -149,7 +159,7 @@ static void switch_to(struct user *u, struct replay *r, uint32_t pid)
 {
     uint32_t s = *slot(u, r, pid);
     if (!s)
-        bad_trace(u, r, NB_DATAERR, "the trace switches to a process that is not there");
+        bad_trace(u, r, "switches to a process that is not there");
     u_switch(u, (int)s);
     r->current = pid;
     leave(u, r);
@@ -159,7 +169,7 @@ static void end_process(struct user *u, struct replay *r, uint32_t pid)
 {
     uint32_t *s = slot(u, r, pid);
     if (!*s)
-        bad_trace(u, r, NB_DATAERR, "the trace ends a process that is not there");
+        bad_trace(u, r, "ends a process that is not there");
     if (pid == r->current)
         r->leaving = *s;
     else
@@ -192,7 +202,7 @@ static void handle(struct user *u, struct replay *r, const struct trace_event *e
 {
     r->stats.events[e->kind]++;
     if (r->leaving && e->kind != TRACE_SWITCH && e->kind != TRACE_EXIT)
-        bad_trace(u, r, NB_DATAERR, "the trace goes on in a process that has ended");
+        bad_trace(u, r, "goes on in a process that has ended");
     if (e->kind >= TRACE_MAP && e->kind <= TRACE_DISCARD) {
         int err = memory_event(u, e);
         if (err == GK_ENOMEM && e->kind != TRACE_PROTECT)
@@ -243,12 +253,14 @@ void replay_run(struct user *u, void *arg)
     begin(u, r);
     while ((more = trace_next(r->trace, &b)) > 0) {
         if (b.n && r->leaving)
-            bad_trace(u, r, NB_DATAERR, "the trace goes on in a process that has ended");
+            bad_trace(u, r, "goes on in a process that has ended");
         access_batch(u, r, b.acc, b.n);
         if (b.ev.kind != TRACE_NONE)
             handle(u, r, &b.ev);
     }
-    if (more < 0)
-        bad_trace(u, r, trace_error_code(r->trace), trace_error(r->trace));
+    if (more < 0) {
+        snprintf(r->message, sizeof r->message, "%s", trace_error(r->trace));
+        fail(u, r, trace_error_code(r->trace));
+    }
     leave(u, r);
 }
