@@ -23,20 +23,34 @@ static void copy(const char *from, const char *to, const char *name)
     free(b);
 }
 
+/* Of a run with a work phase only that phase: what experiments compare. */
+static void keep_work(json_t *rec)
+{
+    json_t *phase, *work = NULL;
+    size_t i;
+    json_array_foreach(json_object_get(rec, "phases"), i,
+                       phase) if (strcmp(json_string_value(json_object_get(phase, "name")) ?: "",
+                                         "work") == 0) work = phase;
+    if (!work)
+        return;
+    json_object_del(rec, "counters");
+    json_object_del(rec, "cycles");
+    json_object_del(rec, "derived");
+    json_object_set_new(rec, "phases", json_pack("[O]", work));
+}
+
 static void strip(json_t *cell)
 {
     static const char *const gone[] = {
         "host", "end", "env_hash", "wall_seconds", "user_seconds", "system_seconds", "max_rss_kib"};
     json_t *rec = json_object_get(cell, "record");
-    for (unsigned i = 0; i < ARRAY_SIZE(gone); i++)
-        json_object_del(cell, gone[i]);
+    for (unsigned k = 0; k < ARRAY_SIZE(gone); k++)
+        json_object_del(cell, gone[k]);
     json_object_del(rec, "env");
     json_object_del(rec, "wall_seconds");
-    json_object_del(rec, "metadata_bytes");                /* as the allocator rounds them */
-    if (json_array_size(json_object_get(rec, "phases"))) { /* the phases add up to them */
-        json_object_del(rec, "counters");
-        json_object_del(rec, "cycles");
-    }
+    json_object_del(rec, "metadata_bytes"); /* as the allocator rounds them */
+    json_object_del(rec, "steps");
+    keep_work(rec);
 }
 
 static void write_cells(const struct results *r, struct plan *kept, const char *dir)
@@ -86,7 +100,7 @@ static void write_facts(const struct results *r, const char *dir)
 
 int bench_export(const char *from, const char *to)
 {
-    static const char *const kinds[] = {"tsv", "gp", "svg"};
+    static const char *const kinds[] = {"tsv", "gp", "png"};
     struct results r;
     struct plan kept;
     char err[512];

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/counters.h"
 #include "bench/bench_util.h"
 
 REGISTRY(experiment);
@@ -123,11 +124,33 @@ void fact(json_t *facts, const char *id, int flags, const char *fmt, ...)
     free(text);
 }
 
+/* Facts that belong to no experiment: what the counters mean, how large the run was. */
+static void common_facts(const struct results *r, json_t *facts)
+{
+    char *text;
+    size_t len, exact = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return;
+    fputs("\n| counter | unit | meaning |\n|---|---|---|\n", f);
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        fprintf(f, "| `%s` | %s | %s |\n", counter_descs[i].name, counter_descs[i].unit,
+                counter_descs[i].meaning);
+    fclose(f);
+    fact(facts, "glossary", 0, "%s", text);
+    free(text);
+    for (size_t i = 0; i < r->plan.n; i++)
+        exact += r->plan.cells[i].kind == CELL_EXACT;
+    fact(facts, "run.exact_cells", 0, "%zu", exact);
+    fact(facts, "run.root_seed", 0, "%llu", (unsigned long long)r->plan.root_seed);
+}
+
 json_t *results_facts(const struct results *r)
 {
     const struct reg_head *all[64];
     size_t n = REG_SORTED(experiment, all, ARRAY_SIZE(all));
     json_t *facts = json_object();
+    common_facts(r, facts);
     for (size_t i = 0; i < n; i++) {
         const struct experiment *e = REG_FIND(experiment, all[i]->name);
         if (e->facts)

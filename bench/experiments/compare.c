@@ -1,4 +1,5 @@
-/* compare.c: every workload and the shipped traces under native, shadow and nested paging.
+/* compare.c: every workload and the shipped traces under native, shadow and nested paging, and
+ * every other strategy that registers itself.
  *
  * All strategies of a row get the same seed, so they run the same guest, access by access. Numbers
  * are of the work phase.
@@ -10,12 +11,14 @@
 #include "bench/bench.h"
 #include "bench/bench_fig.h"
 #include "bench/bench_util.h"
+#include "shadow_vs_ept/paging.h"
 #include "workloads/workload.h"
 
 REGISTRY(workload);
+REGISTRY(paging);
 
-enum { MAX_ROWS = 64 };
-static const char *const pagings[] = {"native", "shadow", "ept"};
+enum { MAX_ROWS = 64, MAX_PAGINGS = 8, NATIVE = 0, SHADOW = 1, EPT = 2 };
+static const char *const basic[] = {"native", "shadow", "ept"};
 static const char *const traces[] = {"cc1", "shell", "sqlite"};
 static const char *const parts[] = {"access", "stlb", "walk", "exit", "vmm", "guest_fault", "host"};
 static const char *const exits[] = {"exit_fill", "exit_reflect", "exit_pt_write",
@@ -29,6 +32,23 @@ static const struct {
                {"switch", "switches=400"}, {"touch", "rounds=16"},     {"zipf", "ops=200000"},
                {"stream", "size=16M"}};
 
+/* The basic three, then the others by name. */
+static unsigned strategies(const char *out[MAX_PAGINGS])
+{
+    const struct reg_head *all[MAX_ROWS];
+    size_t n = REG_SORTED(paging, all, MAX_ROWS);
+    unsigned k = 0;
+    while (k < ARRAY_SIZE(basic)) {
+        out[k] = basic[k];
+        k++;
+    }
+    for (size_t i = 0; i < n && k < MAX_PAGINGS; i++)
+        if (strcmp(all[i]->name, basic[0]) && strcmp(all[i]->name, basic[1]) &&
+            strcmp(all[i]->name, basic[2]))
+            out[k++] = all[i]->name;
+    return k;
+}
+
 static const char *smaller_set(const struct plan *p, const char *workload)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(smaller) && p->scale == SCALE_QUICK; i++)
@@ -39,17 +59,18 @@ static const char *smaller_set(const struct plan *p, const char *workload)
 
 static void add(struct plan *p, const char *kind, const char *what, double seconds)
 {
-    const char *set = smaller_set(p, what);
+    const char *set = smaller_set(p, what), *paging[MAX_PAGINGS];
+    unsigned n = strategies(paging);
     char *key = strf("compare/%s:%s", kind, what);
-    for (unsigned i = 0; i < ARRAY_SIZE(pagings); i++)
+    for (unsigned i = 0; i < n; i++)
         plan_add(p, (struct cell_spec){
                         .experiment = "compare",
                         .seed_key = key,
-                        .name = strf("%s/paging:%s", key, pagings[i]),
+                        .name = strf("%s/paging:%s", key, paging[i]),
                         .command = strf(
                             "run --engine model --paging %s --%s %s%s%s --cpu skx --guest-page 4k "
                             "--host-page 4k --mem 1G --json",
-                            pagings[i], kind, what, set ? " --set " : "", set ? set : ""),
+                            paging[i], kind, what, set ? " --set " : "", set ? set : ""),
                         .seconds = set ? seconds / 4 : seconds,
                         .ram = 300 << 20});
     free(key);
@@ -69,26 +90,54 @@ static void plan(struct plan *p)
 
 struct row {
     char label[40];
-    const json_t *rec[ARRAY_SIZE(pagings)];
+    const json_t
+        *rec[MAX_PAGINGS]; /* of the strategies of the run's plan; the basic three are there */
 };
+
+/* Strategies that the plan of a run holds: a run may be older than this program. */
+static unsigned planned(const struct results *r, const char *out[MAX_PAGINGS])
+{
+    const char *all[MAX_PAGINGS];
+    unsigned n = strategies(all), k = 0;
+    for (unsigned i = 0; i < n; i++) {
+        char *end = strf("/paging:%s", all[i]);
+        bool there = i < ARRAY_SIZE(basic);
+        for (size_t c = 0; c < r->plan.n && !there; c++) {
+            const char *at = strstr(r->plan.cells[c].name, end);
+            there = at && strcmp(at, end) == 0;
+        }
+        if (there)
+            out[k++] = all[i];
+        free(end);
+    }
+    return k;
+}
+
+static bool is_row(const struct cell *c, char what[40], bool *trace)
+{
+    char paging[16];
+    if (strcmp(c->experiment, "compare") != 0 ||
+        !cell_arg(c->name, "paging", paging, sizeof paging) || strcmp(paging, basic[NATIVE]) != 0)
+        return false;
+    *trace = cell_arg(c->name, "trace", what, 40) != NULL;
+    return *trace || cell_arg(c->name, "workload", what, 40);
+}
 
 static size_t rows_of(const struct results *r, struct row *rows)
 {
+    const char *paging[MAX_PAGINGS];
+    unsigned np = planned(r, paging);
     size_t n = 0;
     for (size_t i = 0; i < r->plan.n && n < MAX_ROWS; i++) {
-        const struct cell *c = &r->plan.cells[i];
-        char paging[16], what[40];
-        if (strcmp(c->experiment, "compare") != 0 ||
-            !cell_arg(c->name, "paging", paging, sizeof paging) || strcmp(paging, pagings[0]) != 0)
+        char what[40];
+        bool trace;
+        if (!is_row(&r->plan.cells[i], what, &trace))
             continue;
-        bool trace = cell_arg(c->name, "trace", what, sizeof what) != NULL;
-        if (!trace)
-            cell_arg(c->name, "workload", what, sizeof what);
         snprintf(rows[n].label, sizeof rows[n].label, "%.30s", what);
-        for (unsigned k = 0; k < ARRAY_SIZE(pagings); k++)
+        for (unsigned k = 0; k < np; k++)
             rows[n].rec[k] = results_record(r, "compare/%s:%s/paging:%s",
-                                            trace ? "trace" : "workload", what, pagings[k]);
-        n += rows[n].rec[0] && rows[n].rec[1] && rows[n].rec[2];
+                                            trace ? "trace" : "workload", what, paging[k]);
+        n += rows[n].rec[NATIVE] && rows[n].rec[SHADOW] && rows[n].rec[EPT];
     }
     return n;
 }
@@ -104,7 +153,7 @@ static double cost(const struct row *r, unsigned paging)
 static int by_ratio(const void *a, const void *b)
 {
     const struct row *x = a, *y = b;
-    double rx = cost(x, 1) / cost(x, 2), ry = cost(y, 1) / cost(y, 2);
+    double rx = cost(x, SHADOW) / cost(x, EPT), ry = cost(y, SHADOW) / cost(y, EPT);
     return (rx > ry) - (rx < ry);
 }
 
@@ -115,19 +164,35 @@ static size_t sorted_rows(const struct results *r, struct row *rows)
     return n;
 }
 
+/* Name of a bar: a letter for the basic three, three letters for others. Label of a group: at its
+ * middle. */
+static void bar_head(FILE *f, double x, const struct row *row, const char *paging, unsigned k,
+                     double middle)
+{
+    fprintf(f, "%g\t%s\t%s\t%.*s\t", x, row->label, paging, k < ARRAY_SIZE(basic) ? 1 : 3, paging);
+    if (isnan(middle))
+        fputs("NaN", f);
+    else
+        fprintf(f, "%g", middle);
+}
+
 static bool fig2(const struct results *r, FILE *f)
 {
     struct row rows[MAX_ROWS];
+    const char *paging[MAX_PAGINGS];
+    unsigned np = planned(r, paging);
     size_t n = sorted_rows(r, rows);
-    fputs("x\tlabel\tpaging\ttotal\trelative", f);
+    fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal\trelative", f);
     for (unsigned k = 0; k < ARRAY_SIZE(parts); k++)
         fprintf(f, "\t%s", parts[k]);
     fputc('\n', f);
     for (size_t i = 0; i < n; i++)
-        for (unsigned p = 0; p < ARRAY_SIZE(pagings); p++) {
+        for (unsigned p = 0; p < np; p++) {
             const json_t *rec = rows[i].rec[p];
-            fprintf(f, "%g\t%s\t%s\t%.4f\t%.4f", (double)(i * 4 + p), rows[i].label, pagings[p],
-                    cost(&rows[i], p), cost(&rows[i], p) / cost(&rows[i], 0));
+            double x = (double)(i * (np + 1));
+            bar_head(f, x + p, &rows[i], paging[p], p, p == 0 ? x + (np - 1) / 2.0 : NAN);
+            fprintf(f, "\t%.4f\t%.4f", cost(&rows[i], p),
+                    cost(&rows[i], p) / cost(&rows[i], NATIVE));
             for (unsigned k = 0; k < ARRAY_SIZE(parts); k++)
                 fprintf(f, "\t%.4f", per_access(rec, rec_cycles(rec, parts[k])));
             fputc('\n', f);
@@ -135,24 +200,31 @@ static bool fig2(const struct results *r, FILE *f)
     return n > 0;
 }
 
+static void exit_row(FILE *f, const json_t *rec)
+{
+    fprintf(f, "\t%.5f", 1000 * per_access(rec, rec_counter(rec, "exits")));
+    for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
+        fprintf(f, "\t%.5f", 1000 * per_access(rec, rec_counter(rec, exits[k])));
+    fputc('\n', f);
+}
+
 static bool fig3(const struct results *r, FILE *f)
 {
     struct row rows[MAX_ROWS];
+    const char *paging[MAX_PAGINGS];
+    unsigned np = planned(r, paging);
     size_t n = sorted_rows(r, rows), group = 0;
-    fputs("x\tlabel\tpaging\ttotal", f);
+    fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal", f);
     for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
         fprintf(f, "\t%s", exits[k] + strlen("exit_"));
     fputc('\n', f);
     for (size_t i = 0; i < n; i++) {
-        if (rec_counter(rows[i].rec[1], "exits") + rec_counter(rows[i].rec[2], "exits") == 0)
+        if (rec_counter(rows[i].rec[SHADOW], "exits") + rec_counter(rows[i].rec[EPT], "exits") == 0)
             continue; /* nothing to show */
-        for (unsigned p = 1; p < ARRAY_SIZE(pagings); p++) {
-            const json_t *rec = rows[i].rec[p];
-            fprintf(f, "%g\t%s\t%s\t%.5f", (double)(group * 3 + p - 1), rows[i].label, pagings[p],
-                    1000 * per_access(rec, rec_counter(rec, "exits")));
-            for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
-                fprintf(f, "\t%.5f", 1000 * per_access(rec, rec_counter(rec, exits[k])));
-            fputc('\n', f);
+        for (unsigned p = SHADOW; p < np; p++) {
+            double x = (double)(group * np);
+            bar_head(f, x + p - 1, &rows[i], paging[p], p, p == SHADOW ? x + (np - 2) / 2.0 : NAN);
+            exit_row(f, rows[i].rec[p]);
         }
         group++;
     }
@@ -172,13 +244,26 @@ static void table(const struct row *rows, size_t n, json_t *facts)
           f);
     for (size_t i = 0; i < n; i++)
         fprintf(f, "| %s | %.2f | %.2f | %.2f | %.2f | %.3f | %.3f |\n", rows[i].label,
-                cost(&rows[i], 0), cost(&rows[i], 1), cost(&rows[i], 2),
-                cost(&rows[i], 1) / cost(&rows[i], 2),
-                1000 * per_access(rows[i].rec[1], rec_counter(rows[i].rec[1], "exits")),
-                1000 * per_access(rows[i].rec[2], rec_counter(rows[i].rec[2], "exits")));
+                cost(&rows[i], NATIVE), cost(&rows[i], SHADOW), cost(&rows[i], EPT),
+                cost(&rows[i], SHADOW) / cost(&rows[i], EPT),
+                1000 * per_access(rows[i].rec[SHADOW], rec_counter(rows[i].rec[SHADOW], "exits")),
+                1000 * per_access(rows[i].rec[EPT], rec_counter(rows[i].rec[EPT], "exits")));
     fclose(f);
     fact(facts, "compare.table", 0, "%s", text);
     free(text);
+}
+
+/* Exits under shadow paging for each one under nested paging, for a row that has both. */
+static void exit_facts(const struct row *rows, size_t n, json_t *f)
+{
+    for (size_t i = 0; i < n; i++) {
+        double shadow = rec_counter(rows[i].rec[SHADOW], "exits"),
+               ept = rec_counter(rows[i].rec[EPT], "exits");
+        char *id = strf("compare.exits.%s", rows[i].label);
+        if (shadow / ept > 0 && isfinite(shadow / ept))
+            fact(f, id, 0, "%.0f", shadow / ept);
+        free(id);
+    }
 }
 
 static void facts(const struct results *r, json_t *f)
@@ -188,19 +273,20 @@ static void facts(const struct results *r, json_t *f)
     if (!n)
         return;
     for (size_t i = 0; i < n; i++) {
-        double ratio = cost(&rows[i], 1) / cost(&rows[i], 2);
+        double ratio = cost(&rows[i], SHADOW) / cost(&rows[i], EPT);
         shadow += ratio < 0.95;
         ept += ratio > 1.05;
     }
     table(rows, n, f);
+    exit_facts(rows, n, f);
     fact(f, "compare.count", 0, "%zu", n);
     fact(f, "compare.shadow_wins", 0, "%zu", shadow);
     fact(f, "compare.ept_wins", 0, "%zu", ept);
     fact(f, "compare.close", 0, "%zu", n - shadow - ept);
     fact(f, "compare.best_shadow", 0, "%s (%.2f times the cost under ept)", rows[0].label,
-         cost(&rows[0], 1) / cost(&rows[0], 2));
+         cost(&rows[0], SHADOW) / cost(&rows[0], EPT));
     fact(f, "compare.best_ept", 0, "%s (%.1f times the cost under ept)", rows[n - 1].label,
-         cost(&rows[n - 1], 1) / cost(&rows[n - 1], 2));
+         cost(&rows[n - 1], SHADOW) / cost(&rows[n - 1], EPT));
 }
 
 static void say(const struct results *r, FILE *f)
@@ -211,8 +297,9 @@ static void say(const struct results *r, FILE *f)
         return;
     fputs("cycles per access [modelled]       native     shadow        ept   shadow/ept\n", f);
     for (size_t i = 0; i < n; i++)
-        fprintf(f, "  %-28s %10.2f %10.2f %10.2f %12.2f\n", rows[i].label, cost(&rows[i], 0),
-                cost(&rows[i], 1), cost(&rows[i], 2), cost(&rows[i], 1) / cost(&rows[i], 2));
+        fprintf(f, "  %-28s %10.2f %10.2f %10.2f %12.2f\n", rows[i].label, cost(&rows[i], NATIVE),
+                cost(&rows[i], SHADOW), cost(&rows[i], EPT),
+                cost(&rows[i], SHADOW) / cost(&rows[i], EPT));
 }
 
 EMBED(fig2_gp, "bench/plots/fig2.gp");

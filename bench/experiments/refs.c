@@ -101,8 +101,28 @@ static void one(json_t *facts, const char *id, double v)
         fact(facts, id, 0, "%g", v);
 }
 
+/* Nested cells that equal (g + 1)(h + 1) - 1, g and h being the entries read in each dimension. */
+static unsigned matching(const struct results *r, unsigned *of)
+{
+    unsigned same = 0;
+    *of = 0;
+    for (unsigned i = 0; i < 4; i++)
+        for (unsigned g = 0; g < ARRAY_SIZE(pages); g++)
+            for (unsigned h = 0; h < ARRAY_SIZE(pages); h++) {
+                unsigned lg = levels[i & 1], lh = levels[i >> 1];
+                double v = refs(r, "ept", pages[g], pages[h], lg, lh);
+                *of += isfinite(v);
+                same += v == (lg - g + 1) * (lh - h + 1) - 1;
+            }
+    return same;
+}
+
 static void facts(const struct results *r, json_t *f)
 {
+    unsigned of, same = matching(r, &of);
+    if (of)
+        fact(f, "refs.match", 0, "%u of %u", same, of);
+
     one(f, "refs.native", refs(r, "native", "4k", "4k", 4, 4));
     one(f, "refs.shadow", refs(r, "shadow", "4k", "4k", 4, 4));
     one(f, "refs.ept", refs(r, "ept", "4k", "4k", 4, 4));

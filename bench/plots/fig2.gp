@@ -21,7 +21,7 @@ s4(d) = s3(0)+rel("guest_fault")
 s5(d) = s4(0)+rel("vmm")
 s6(d) = s5(0)+rel("exit")
 s7(d) = s6(0)+rel("host")
-plot f using "x":(cut(s7(0))):xtic(strcol("paging")[1:1]) with boxes lc rgb '#8c6d46' title "host memory", \
+plot f using "x":(cut(s7(0))):xtic(strcol("tick")) with boxes lc rgb '#8c6d46' title "host memory", \
      f using "x":(cut(s6(0))) with boxes lc rgb '#E69F00' title "exit and entry", \
      f using "x":(cut(s5(0))) with boxes lc rgb '#555555' title "exit handler", \
      f using "x":(cut(s4(0))) with boxes lc rgb '#CC79A7' title "guest fault", \

@@ -8,6 +8,7 @@ set xrange [0.7:1400]
 set yrange [*:*] noextend
 set offsets graph 0, graph 0, graph 0.05, graph 0.05
 set key top left width 1
+set ytics (100, 200, 300, 500, 1000, 2000, 3000, 5000, 10000, 20000, 50000)
 x0(u) = u == 0 ? 0.8 : u
 set xtics ("0" 0.8, "1" 1, "2" 2, "5" 5, "10" 10, "20" 20, "50" 50, "100" 100, "200" 200, "500" 500, "1000" 1000)
 plot stem.'.tsv' using (x0(column("updates"))):"shadow" with linespoints lc rgb c_shadow pt p_shadow lw 2 title "shadow", \
