@@ -92,11 +92,11 @@ $(B)/cpu_presets.c: $(PRESETS) tools/embed-presets
 $(B)/cpu_presets.o: $(B)/cpu_presets.c $(B)/flags | $(B)/deps-build
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
-# Records the memory accesses of any program under qemu-x86_64.
+# Records the memory accesses of any program under qemu-x86_64, which has no sanitizer run-time.
 $(B)/nestbed-qemu-plugin.so: $(wildcard workloads/qemu_plugin/*.[ch]) $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(call say,PLUGIN,$@)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -shared -fPIC -o $@ $(filter %.c,$^) -lzstd
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize=% -fno-sanitize-recover=%,$(CFLAGS)) -shared -fPIC -o $@ $(filter %.c,$^)
 
 # A unit test links every object but main.o; or, when a comment near its top says
 #     link: base guest workloads/touch

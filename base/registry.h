@@ -25,10 +25,10 @@
 #define REG_ENTRY(kind) section("reg_" #kind), used
 #endif
 
-#define REGISTER_AS(kind, ident, str, ...)                                      \
-    static const struct kind reg_##kind##_##ident = {.name = str, __VA_ARGS__}; \
-    static const struct kind *const reg_##kind##_##ident##_p                    \
-        __attribute__((REG_ENTRY(kind))) = &reg_##kind##_##ident
+#define REGISTER_AS(kind, ident, str, ...)                                                      \
+    static const struct kind reg_##kind##_##ident = {.name = str, __VA_ARGS__};                 \
+    static const struct kind *const reg_##kind##_##ident##_p __attribute__((REG_ENTRY(kind))) = \
+        &reg_##kind##_##ident
 #define REGISTER(kind, ident, ...) REGISTER_AS(kind, ident, #ident, __VA_ARGS__)
 
 #define REGISTRY(kind)                                                          \

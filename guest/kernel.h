@@ -36,13 +36,13 @@ enum { GK_READ = 1, GK_WRITE = 2, GK_EXEC = 4 }; /* prot */
 
 /* mmap flags. Without a page-size flag the configured page mode applies; a flag overrides it. */
 enum {
-    GK_FIXED = 1,   /* exactly at the hint; GK_EEXIST if anything is mapped there */
-    GK_SHARED = 2,  /* children of fork share the pages instead of copying them */
-    GK_GLOBAL = 4,  /* map with PTE_G: the same in every process (implies GK_SHARED); to make, change
-                     * or remove one is GK_EINVAL while there is more than one process */
-    GK_4K = 8,      /* 4 KiB pages only */
-    GK_2M = 16,     /* 2 MiB pages only: address and length must be aligned */
-    GK_1G = 32,     /* 1 GiB pages only: likewise */
+    GK_FIXED = 1,  /* exactly at the hint; GK_EEXIST if anything is mapped there */
+    GK_SHARED = 2, /* children of fork share the pages instead of copying them */
+    GK_GLOBAL = 4, /* map with PTE_G: the same in every process (implies GK_SHARED); to make, change
+                    * or remove one is GK_EINVAL while there is more than one process */
+    GK_4K = 8,     /* 4 KiB pages only */
+    GK_2M = 16,    /* 2 MiB pages only: address and length must be aligned */
+    GK_1G = 32,    /* 1 GiB pages only: likewise */
     GK_POPULATE = 64, /* map every page now, as if touched for reading; all or GK_ENOMEM */
 };
 
@@ -52,7 +52,8 @@ enum {
 
 struct gk_config {
     uint64_t mem_bytes;      /* guest-physical memory, multiple of 4 KiB */
-    uint64_t reserved_bytes; /* [0, reserved) belongs to the kernel image and its heap; never allocated */
+    uint64_t reserved_bytes; /* [0, reserved) belongs to the kernel image and its heap; never
+                                allocated */
     unsigned levels;         /* 4 or 5 */
     enum page_mode pages;    /* default page size of user mappings */
     bool pcid;               /* use PCIDs */
@@ -70,11 +71,13 @@ struct gk *gk_boot(struct hw *, const struct gk_config *);
 /* len is rounded up to the page size in force. *out receives the address. hint 0 = anywhere
  * (first fit from GK_USER_BASE, aligned to the page size so that large pages can be used). */
 int gk_mmap(struct gk *, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out);
-int gk_munmap(struct gk *, gva_t, uint64_t len);   /* holes are fine, as in POSIX */
-int gk_mprotect(struct gk *, gva_t, uint64_t len, unsigned prot); /* GK_ENOMEM on holes, as in Linux */
+int gk_munmap(struct gk *, gva_t, uint64_t len); /* holes are fine, as in POSIX */
+int gk_mprotect(struct gk *, gva_t, uint64_t len,
+                unsigned prot); /* GK_ENOMEM on holes, as in Linux */
 /* Child gets a copy of the current address space; it runs when switched to. 4095 at a time. */
 int gk_fork(struct gk *, int *child_pid);
-/* End process `pid`; ending the current one switches to pid 1 first; pid 1 cannot end (GK_EINVAL). */
+/* End process `pid`; ending the current one switches to pid 1 first; pid 1 cannot end (GK_EINVAL).
+ */
 int gk_exit(struct gk *, int pid);
 int gk_switch(struct gk *, int pid); /* to the current one: nothing happens */
 int gk_current(const struct gk *);
@@ -84,13 +87,15 @@ int gk_current(const struct gk *);
 int gk_fault(struct gk *, gva_t, unsigned error);
 
 /* ---- for checkers, hashes and tools ---- */
-uint64_t gk_pt_bytes(const struct gk *);    /* page tables of all processes */
+uint64_t gk_pt_bytes(const struct gk *); /* page tables of all processes */
 uint64_t gk_free_frames(const struct gk *);
-uint64_t gk_cr3(const struct gk *);         /* as last loaded, without CR3_KEEP */
+uint64_t gk_cr3(const struct gk *); /* as last loaded, without CR3_KEEP */
 /* Call fn for each mapped user page of each process in (pid, gva) order. order: ORDER_*. */
-void gk_for_each_page(struct gk *, void (*fn)(void *ctx, int pid, gva_t, gfn_t, unsigned order, uint64_t pte),
+void gk_for_each_page(struct gk *,
+                      void (*fn)(void *ctx, int pid, gva_t, gfn_t, unsigned order, uint64_t pte),
                       void *ctx);
-/* Check the kernel's invariants (numbered in guest/mm.c); NULL or a sentence naming the broken one. */
+/* Check the kernel's invariants (numbered in guest/mm.c); NULL or a sentence naming the broken one.
+ */
 const char *gk_check(struct gk *);
 
 #endif

@@ -47,7 +47,7 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
                   (unsigned long long)va, error);
 }
 
-static _Noreturn void on_no_frames(void *ctx)
+static __attribute__((noreturn)) void on_no_frames(void *ctx)
 {
     struct hw *h = ctx;
     char host[24], guest[24];
@@ -61,7 +61,7 @@ static _Noreturn void on_no_frames(void *ctx)
               (unsigned long long)host_used(h->host, FRAME_TABLE));
 }
 
-static _Noreturn void on_no_progress(void *ctx, gva_t va)
+static __attribute__((noreturn)) void on_no_progress(void *ctx, gva_t va)
 {
     model_end(
         ctx, OUTCOME_ABORTED,
