@@ -1,27 +1,15 @@
 /* cmd_bench.c: `nestbed bench`: plan, run, collect; and Google Benchmark's command line. */
 #include <argp.h>
-#include <errno.h>
-#include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/bench_export.h"
 #include "bench/bench_rundir.h"
+#include "bench/bench_session.h"
 #include "bench/bench_speed.h"
 #include "bench/bench_util.h"
 #include "bench/command.h"
 #include "bench/env.h"
-
-struct args {
-    struct bench b;
-    enum scale scale;
-    uint64_t root_seed, jobs, timeout, index;
-    const char *results, *resume, *program, *plan, *id, *out, *arg[2];
-    unsigned nargs;
-    bool dry_run, redact, no_plots, allow_mixed, check, quiet, has_index;
-};
 
 /* Plain aliases of Google Benchmark's flags have keys from here on. */
 enum {
@@ -101,7 +89,7 @@ static void number(struct argp_state *state, const char *name, const char *arg, 
                    (unsigned long long)max);
 }
 
-static void alias(struct argp_state *state, struct args *a, int which, const char *arg)
+static void alias(struct argp_state *state, struct bench_args *a, int which, const char *arg)
 {
     char err[256];
     if (which == ALIAS_OUT)
@@ -110,7 +98,7 @@ static void alias(struct argp_state *state, struct args *a, int which, const cha
         argp_error(state, "--%s %s", aliases[which], err);
 }
 
-static void harness(struct argp_state *state, struct args *a, const char *arg)
+static void harness(struct argp_state *state, struct bench_args *a, const char *arg)
 {
     if (strcmp(arg, "hyperfine") == 0)
         a->b.harness = HARNESS_HYPERFINE;
@@ -122,7 +110,7 @@ static void harness(struct argp_state *state, struct args *a, const char *arg)
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-    struct args *a = state->input;
+    struct bench_args *a = state->input;
     switch (key) {
     case KEY_QUICK:
         a->scale = SCALE_QUICK;
@@ -216,251 +204,15 @@ static const struct argp argp = {
     NULL,
     NULL};
 
-/* ---- parts of run ---- */
-
-static unsigned processors(void)
-{
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
-}
-
-static void choose_harness(struct bench *b)
-{
-    b->hyperfine = b->harness == HARNESS_BUILTIN ? NULL : find_tool("hyperfine");
-    if (b->harness == HARNESS_HYPERFINE && !b->hyperfine)
-        die(NB_NODEVICE,
-            "hyperfine is not installed: apt-get install hyperfine, or --harness=builtin");
-}
-
-static void choose_rounds(struct args *a)
-{
-    static const unsigned rounds[] = {6, 15, 30};
-    struct bench *b = &a->b;
-    b->rounds = b->flags.repetitions ? b->flags.repetitions : rounds[b->plan.scale];
-    if (b->rounds < b->flags.min_rounds)
-        b->rounds = b->flags.min_rounds;
-    b->warmup = 1;
-    if (b->flags.dry_run) {
-        b->rounds = 1;
-        b->warmup = 0;
-    }
-}
-
-/* The plan, narrowed to what was asked for. */
-static void make_plan(struct args *a)
-{
-    struct plan *p = &a->b.plan, all;
-    *p = (struct plan){.scale = a->scale, .root_seed = a->root_seed};
-    plan_build(p);
-    if (p->n == 0)
-        die(NB_INTERNAL, "this build has no experiments: are bench/experiments/*.c linked?");
-    const char *why = a->b.flags.filter ? plan_filter(p, a->b.flags.filter) : NULL;
-    if (why)
-        die(NB_USAGE, "--filter '%s': %s", a->b.flags.filter, why);
-    if (p->n == 0)
-        die(NB_USAGE, "no cell matches '%s': nestbed bench --list shows the names",
-            a->b.flags.filter);
-    if (!a->b.flags.repetitions)
-        return;
-    all = *p; /* --repetitions: time everything */
-    *p = (struct plan){.scale = all.scale, .root_seed = all.root_seed};
-    for (size_t i = 0; i < all.n; i++)
-        plan_time(p, &all.cells[i]);
-    plan_free(&all);
-}
-
-static int list(const struct args *a)
-{
-    const struct plan *p = &a->b.plan;
-    bool json = strcmp(a->b.flags.format, "json") == 0;
-    for (size_t i = 0; i < p->n; i++) {
-        if (json)
-            printf("%s{\"name\": \"%s/real_time\"}", i ? ",\n" : "{\"benchmarks\": [\n",
-                   p->cells[i].name);
-        else
-            printf("%s/real_time\n", p->cells[i].name);
-    }
-    if (json)
-        puts("\n]}");
-    return NB_OK;
-}
-
-static int dry_run(struct args *a)
-{
-    struct bench *b = &a->b;
-    double exact = 0, timed = 0;
-    uint64_t ram = 0;
-    size_t ntimed = 0;
-    plan_write(&b->plan, stdout);
-    for (size_t i = 0; i < b->plan.n; i++) {
-        const struct cell *c = &b->plan.cells[i];
-        ntimed += c->kind == CELL_TIMED;
-        *(c->kind == CELL_TIMED ? &timed : &exact) += c->seconds;
-        ram = c->ram > ram ? c->ram : ram;
-    }
-    timed = (timed + 0.05 * (double)ntimed) * (b->rounds + b->warmup);
-    printf("# %zu cells: %zu exact, %zu timed in %u rounds and %u to warm up\n", b->plan.n,
-           b->plan.n - ntimed, ntimed, b->rounds, b->warmup);
-    printf("# about %.0f s, %llu MiB of RAM (%u at a time), %.1f MiB of disk\n",
-           exact / b->jobs + timed + 5, (unsigned long long)(ram >> 20) * b->jobs, b->jobs,
-           0.006 * (double)b->plan.n + 0.002 * (double)ntimed * b->rounds + 1);
-    return NB_OK;
-}
-
-/* Google Benchmark's context banner. */
-static void banner(const struct bench *b)
-{
-    char when[40], *line;
-    json_t *env = env_capture();
-    line = env_paging_line(env);
-    fprintf(stderr, "%s\nRunning %s\nRun on %u processors; %u exact cells at a time\n%s\n",
-            utc("%Y-%m-%dT%H:%M:%S+00:00", when, sizeof when), b->origin.program, processors(),
-            b->jobs, line);
-    if (b->flags.perf_counters)
-        fputs("perf counters are not available here: --benchmark_perf_counters is ignored\n",
-              stderr);
-    free(line);
-    json_decref(env);
-}
-
-static void start_run(struct args *a)
-{
-    struct bench *b = &a->b;
-    if (a->resume) {
-        char err[512], *path;
-        b->dir = rundir_find(a->results, a->resume);
-        path = strf("%s/plan.tsv", b->dir);
-        int code = plan_read(&b->plan, path, err, sizeof err);
-        if (code != NB_OK)
-            die(code, "%s", err);
-        free(path);
-        choose_rounds(a);
-        manifest_read(b);
-        choose_harness(b);
-        origin_init(&b->origin, a->program, &b->plan, a->redact);
-    } else {
-        struct outfile o;
-        choose_harness(b);
-        origin_init(&b->origin, a->program, &b->plan, a->redact);
-        b->dir = rundir_new(a->results, &b->origin);
-        plan_write(&b->plan, outfile_open(&o, strf("%s/plan.tsv", b->dir)));
-        outfile_close(&o);
-        snprintf(b->origin.plan_hash, sizeof b->origin.plan_hash, "%016llx",
-                 (unsigned long long)b->plan.hash);
-    }
-    b->origin.timeout = (double)a->timeout;
-}
-
-static int stopped(const struct bench *b, int argc, char **argv)
-{
-    manifest_write(b, argc, argv, "interrupted");
-    size_t kept = 0;
-    char *cells = strf("%s/cells", b->dir);
-    for (size_t i = 0; i < b->plan.n; i++) {
-        json_t *j = cell_finished(cells, &b->plan.cells[i]);
-        kept += j != NULL;
-        json_decref(j);
-    }
-    free(cells);
-    fprintf(stderr,
-            "nestbed: interrupted: %zu of %zu cells are kept; go on with\n  nestbed bench --resume "
-            "%s\n",
-            kept, b->plan.n, b->dir);
-    return NB_SIGINT;
-}
-
-/* Tell about cells without a result; NB_FAIL when one failed. */
-static int say_failures(const struct results *r)
-{
-    size_t failed = 0, skipped = 0;
-    for (size_t i = 0; i < r->plan.n; i++) {
-        const char *status = json_string_value(json_object_get(r->cells[i], "status"));
-        const char *reason = json_string_value(json_object_get(r->cells[i], "reason"));
-        if (cell_ok(r->cells[i]))
-            continue;
-        bool skip = status && strcmp(status, "skipped") == 0;
-        skipped += skip;
-        failed += !skip;
-        if ((skip ? skipped : failed) <= 5)
-            fprintf(stderr, "nestbed: %s %s: %s\n", skip ? "skipped" : "FAILED",
-                    r->plan.cells[i].name, reason ? reason : "no result");
-    }
-    if (failed || skipped)
-        fprintf(stderr, "nestbed: %zu cells failed, %zu were skipped: see %s/failed.json\n", failed,
-                skipped, r->dir);
-    return failed ? NB_FAIL : NB_OK;
-}
-
-static void report(const struct args *a, const struct results *r)
-{
-    const struct bench_flags *f = &a->b.flags;
-    json_t *doc = gbench_document(r, f, gbench_entries(r, f, false));
-    if (!a->quiet)
-        gbench_print(doc, f, f->format,
-                     f->display_given ? SHOW(f->display_aggregates_only) : SHOW_MEDIANS, stdout);
-    if (f->out) {
-        struct outfile o;
-        gbench_print(doc, f, f->out_format, SHOW(f->aggregates_only),
-                     outfile_open(&o, strf("%s", f->out)));
-        outfile_close(&o);
-    }
-    json_decref(doc);
-    if (strcmp(f->format, "console") == 0) {
-        putchar('\n');
-        findings_print(r, stdout);
-        printf("results: %s  (report.html, figs/, summary.tsv, gbench.json)\n", r->dir);
-    }
-}
-
-static int finish(struct args *a, int argc, char **argv)
-{
-    struct bench *b = &a->b;
-    struct results r;
-    char err[512];
-    manifest_write(b, argc, argv, "complete");
-    bench_derive(b->dir, &b->flags, !a->no_plots);
-    rundir_latest(b->dir);
-    int code = results_load(&r, b->dir, err, sizeof err);
-    if (code != NB_OK)
-        die(code, "%s", err);
-    report(a, &r);
-    code = say_failures(&r);
-    results_free(&r);
-    return code;
-}
-
-static int run(struct args *a, int argc, char **argv)
-{
-    struct bench *b = &a->b;
-    procs_interrupt();
-    start_run(a);
-    b->quiet = a->quiet;
-    if (b->progress == WHEN_AUTO && !isatty(STDERR_FILENO))
-        b->progress = WHEN_ALWAYS; /* a plain line per tenth */
-    if (!a->quiet)
-        banner(b);
-    env_write(b, a->redact);
-    manifest_write(b, argc, argv, "running");
-    int code = bench_exact(b);
-    if (code == NB_OK)
-        code = bench_timed(b);
-    code = code == NB_OK ? finish(a, argc, argv) : stopped(b, argc, argv);
-    origin_free(&b->origin);
-    free(b->dir);
-    free(b->hyperfine);
-    return code;
-}
-
 /* ---- the other subcommands ---- */
 
-static int sub_plan(struct args *a)
+static int sub_plan(struct bench_args *a)
 {
     plan_write(&a->b.plan, stdout);
     return NB_OK;
 }
 
-static int sub_cell(struct args *a)
+static int sub_cell(struct bench_args *a)
 {
     struct plan p;
     struct origin o;
@@ -494,7 +246,7 @@ static int sub_cell(struct args *a)
     return code;
 }
 
-static int sub_collect(struct args *a)
+static int sub_collect(struct bench_args *a)
 {
     if (a->nargs != 1)
         die(NB_USAGE, "bench collect needs one run directory (with plan.tsv and cells/)");
@@ -506,7 +258,7 @@ static int sub_collect(struct args *a)
     return code;
 }
 
-static int sub_paper(struct args *a)
+static int sub_paper(struct bench_args *a)
 {
     if (a->nargs != 2)
         die(NB_USAGE, "bench paper needs a run directory and a Markdown file");
@@ -516,7 +268,7 @@ static int sub_paper(struct args *a)
     return code;
 }
 
-static int sub_export(struct args *a)
+static int sub_export(struct bench_args *a)
 {
     if (a->nargs != 2)
         die(NB_USAGE, "bench export needs a run directory and the folder to write");
@@ -526,7 +278,7 @@ static int sub_export(struct args *a)
     return code;
 }
 
-static int sub_env(struct args *a)
+static int sub_env(struct bench_args *a)
 {
     json_t *env = env_capture();
     char *line = env_paging_line(env);
@@ -542,18 +294,18 @@ static int sub_env(struct args *a)
 
 static const struct {
     const char *name;
-    int (*run)(struct args *);
+    int (*run)(struct bench_args *);
     bool planned;
 } subs[] = {{"plan", sub_plan, true},        {"cell", sub_cell, false},
             {"collect", sub_collect, false}, {"paper", sub_paper, false},
             {"export", sub_export, false},   {"env", sub_env, false}};
 
-static int dispatch(struct args *a, const char *sub, int argc, char **argv)
+static int dispatch(struct bench_args *a, const char *sub, int argc, char **argv)
 {
     for (unsigned i = 0; sub && i < ARRAY_SIZE(subs); i++)
         if (strcmp(subs[i].name, sub) == 0) {
             if (subs[i].planned)
-                make_plan(a);
+                session_plan(a);
             return subs[i].run(a);
         }
     if (sub && strcmp(sub, "run") != 0)
@@ -561,16 +313,17 @@ static int dispatch(struct args *a, const char *sub, int argc, char **argv)
             "bench %s: expected run, plan, cell, collect, paper, export, env, refloop or loop",
             sub);
     if (!a->resume)
-        make_plan(a);
-    choose_rounds(a);
+        session_plan(a);
+    session_rounds(a);
     if (a->b.flags.list_tests)
-        return list(a);
-    return a->dry_run ? dry_run(a) : run(a, argc, argv);
+        return session_list(a);
+    return a->dry_run ? session_dry_run(a) : session_run(a, argc, argv);
 }
 
 static int cmd_bench(int argc, char **argv)
 {
-    struct args a = {.scale = SCALE_STD, .root_seed = 42, .timeout = 600, .results = "results"};
+    struct bench_args a = {
+        .scale = SCALE_STD, .root_seed = 42, .timeout = 600, .results = "results"};
     int given = argc;
     char *sub = argc > 1 && argv[1][0] != '-' ? argv[1] : NULL;
     if (sub && strcmp(sub, "refloop") == 0)

@@ -1,0 +1,244 @@
+/* bench_session.c: `nestbed bench run` from plan to report. */
+#include "bench/bench_session.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/bench_rundir.h"
+#include "bench/bench_util.h"
+#include "bench/env.h"
+
+unsigned processors(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < 1 ? 1 : n > 64 ? 64 : (unsigned)n;
+}
+
+static void choose_harness(struct bench *b)
+{
+    b->hyperfine = b->harness == HARNESS_BUILTIN ? NULL : find_tool("hyperfine");
+    if (b->harness == HARNESS_HYPERFINE && !b->hyperfine)
+        die(NB_NODEVICE,
+            "hyperfine is not installed: apt-get install hyperfine, or --harness=builtin");
+}
+
+void session_rounds(struct bench_args *a)
+{
+    static const unsigned rounds[] = {6, 15, 30};
+    struct bench *b = &a->b;
+    b->rounds = b->flags.repetitions ? b->flags.repetitions : rounds[b->plan.scale];
+    if (b->rounds < b->flags.min_rounds)
+        b->rounds = b->flags.min_rounds;
+    b->warmup = 1;
+    if (b->flags.dry_run) {
+        b->rounds = 1;
+        b->warmup = 0;
+    }
+}
+
+void session_plan(struct bench_args *a)
+{
+    struct plan *p = &a->b.plan, all;
+    *p = (struct plan){.scale = a->scale, .root_seed = a->root_seed};
+    plan_build(p);
+    if (p->n == 0)
+        die(NB_INTERNAL, "this build has no experiments: are bench/experiments/*.c linked?");
+    const char *why = a->b.flags.filter ? plan_filter(p, a->b.flags.filter) : NULL;
+    if (why)
+        die(NB_USAGE, "--filter '%s': %s", a->b.flags.filter, why);
+    if (p->n == 0)
+        die(NB_USAGE, "no cell matches '%s': nestbed bench --list shows the names",
+            a->b.flags.filter);
+    if (!a->b.flags.repetitions)
+        return;
+    all = *p; /* --repetitions: time everything */
+    *p = (struct plan){.scale = all.scale, .root_seed = all.root_seed};
+    for (size_t i = 0; i < all.n; i++)
+        plan_time(p, &all.cells[i]);
+    plan_free(&all);
+}
+
+int session_list(const struct bench_args *a)
+{
+    const struct plan *p = &a->b.plan;
+    bool json = strcmp(a->b.flags.format, "json") == 0;
+    for (size_t i = 0; i < p->n; i++) {
+        if (json)
+            printf("%s{\"name\": \"%s/real_time\"}", i ? ",\n" : "{\"benchmarks\": [\n",
+                   p->cells[i].name);
+        else
+            printf("%s/real_time\n", p->cells[i].name);
+    }
+    if (json)
+        puts("\n]}");
+    return NB_OK;
+}
+
+int session_dry_run(struct bench_args *a)
+{
+    struct bench *b = &a->b;
+    double exact = 0, timed = 0;
+    uint64_t ram = 0;
+    size_t ntimed = 0;
+    plan_write(&b->plan, stdout);
+    for (size_t i = 0; i < b->plan.n; i++) {
+        const struct cell *c = &b->plan.cells[i];
+        ntimed += c->kind == CELL_TIMED;
+        *(c->kind == CELL_TIMED ? &timed : &exact) += c->seconds;
+        ram = c->ram > ram ? c->ram : ram;
+    }
+    timed = (timed + 0.05 * (double)ntimed) * (b->rounds + b->warmup);
+    printf("# %zu cells: %zu exact, %zu timed in %u rounds and %u to warm up\n", b->plan.n,
+           b->plan.n - ntimed, ntimed, b->rounds, b->warmup);
+    printf("# about %.0f s, %llu MiB of RAM (%u at a time), %.1f MiB of disk\n",
+           exact / b->jobs + timed + 5, (unsigned long long)(ram >> 20) * b->jobs, b->jobs,
+           0.006 * (double)b->plan.n + 0.002 * (double)ntimed * b->rounds + 1);
+    return NB_OK;
+}
+
+/* Google Benchmark's context banner. */
+static void banner(const struct bench *b)
+{
+    char when[40], *line;
+    json_t *env = env_capture();
+    line = env_paging_line(env);
+    fprintf(stderr, "%s\nRunning %s\nRun on %u processors; %u exact cells at a time\n%s\n",
+            utc("%Y-%m-%dT%H:%M:%S+00:00", when, sizeof when), b->origin.program, processors(),
+            b->jobs, line);
+    if (b->flags.perf_counters)
+        fputs("perf counters are not available here: --benchmark_perf_counters is ignored\n",
+              stderr);
+    free(line);
+    json_decref(env);
+}
+
+static void start_run(struct bench_args *a)
+{
+    struct bench *b = &a->b;
+    if (a->resume) {
+        char err[512], *path;
+        b->dir = rundir_find(a->results, a->resume);
+        path = strf("%s/plan.tsv", b->dir);
+        int code = plan_read(&b->plan, path, err, sizeof err);
+        if (code != NB_OK)
+            die(code, "%s", err);
+        free(path);
+        session_rounds(a);
+        manifest_read(b);
+        choose_harness(b);
+        origin_init(&b->origin, a->program, &b->plan, a->redact);
+    } else {
+        struct outfile o;
+        choose_harness(b);
+        origin_init(&b->origin, a->program, &b->plan, a->redact);
+        b->dir = rundir_new(a->results, &b->origin);
+        plan_write(&b->plan, outfile_open(&o, strf("%s/plan.tsv", b->dir)));
+        outfile_close(&o);
+        snprintf(b->origin.plan_hash, sizeof b->origin.plan_hash, "%016llx",
+                 (unsigned long long)b->plan.hash);
+    }
+    b->origin.timeout = (double)a->timeout;
+}
+
+static int stopped(const struct bench *b, int argc, char **argv)
+{
+    manifest_write(b, argc, argv, "interrupted");
+    size_t kept = 0;
+    char *cells = strf("%s/cells", b->dir);
+    for (size_t i = 0; i < b->plan.n; i++) {
+        json_t *j = cell_finished(cells, &b->plan.cells[i]);
+        kept += j != NULL;
+        json_decref(j);
+    }
+    free(cells);
+    fprintf(stderr,
+            "nestbed: interrupted: %zu of %zu cells are kept; go on with\n  nestbed bench --resume "
+            "%s\n",
+            kept, b->plan.n, b->dir);
+    return NB_SIGINT;
+}
+
+/* Tell about cells without a result; NB_FAIL when one failed. */
+static int say_failures(const struct results *r)
+{
+    size_t failed = 0, skipped = 0;
+    for (size_t i = 0; i < r->plan.n; i++) {
+        const char *status = json_string_value(json_object_get(r->cells[i], "status"));
+        const char *reason = json_string_value(json_object_get(r->cells[i], "reason"));
+        if (cell_ok(r->cells[i]))
+            continue;
+        bool skip = status && strcmp(status, "skipped") == 0;
+        skipped += skip;
+        failed += !skip;
+        if ((skip ? skipped : failed) <= 5)
+            fprintf(stderr, "nestbed: %s %s: %s\n", skip ? "skipped" : "FAILED",
+                    r->plan.cells[i].name, reason ? reason : "no result");
+    }
+    if (failed || skipped)
+        fprintf(stderr, "nestbed: %zu cells failed, %zu were skipped: see %s/failed.json\n", failed,
+                skipped, r->dir);
+    return failed ? NB_FAIL : NB_OK;
+}
+
+static void report(const struct bench_args *a, const struct results *r)
+{
+    const struct bench_flags *f = &a->b.flags;
+    json_t *doc = gbench_document(r, f, gbench_entries(r, f, false));
+    if (!a->quiet)
+        gbench_print(doc, f, f->format,
+                     f->display_given ? SHOW(f->display_aggregates_only) : SHOW_MEDIANS, stdout);
+    if (f->out) {
+        struct outfile o;
+        gbench_print(doc, f, f->out_format, SHOW(f->aggregates_only),
+                     outfile_open(&o, strf("%s", f->out)));
+        outfile_close(&o);
+    }
+    json_decref(doc);
+    if (strcmp(f->format, "console") == 0) {
+        putchar('\n');
+        findings_print(r, stdout);
+        printf("results: %s  (report.html, figs/, summary.tsv, gbench.json)\n", r->dir);
+    }
+}
+
+static int finish(struct bench_args *a, int argc, char **argv)
+{
+    struct bench *b = &a->b;
+    struct results r;
+    char err[512];
+    manifest_write(b, argc, argv, "complete");
+    bench_derive(b->dir, &b->flags, !a->no_plots);
+    rundir_latest(b->dir);
+    int code = results_load(&r, b->dir, err, sizeof err);
+    if (code != NB_OK)
+        die(code, "%s", err);
+    report(a, &r);
+    code = say_failures(&r);
+    results_free(&r);
+    return code;
+}
+
+int session_run(struct bench_args *a, int argc, char **argv)
+{
+    struct bench *b = &a->b;
+    procs_interrupt();
+    start_run(a);
+    b->quiet = a->quiet;
+    if (b->progress == WHEN_AUTO && !isatty(STDERR_FILENO))
+        b->progress = WHEN_ALWAYS; /* a plain line per tenth */
+    if (!a->quiet)
+        banner(b);
+    env_write(b, a->redact);
+    manifest_write(b, argc, argv, "running");
+    int code = bench_exact(b);
+    if (code == NB_OK)
+        code = bench_timed(b);
+    code = code == NB_OK ? finish(a, argc, argv) : stopped(b, argc, argv);
+    origin_free(&b->origin);
+    free(b->dir);
+    free(b->hyperfine);
+    return code;
+}
