@@ -169,7 +169,9 @@ END
     done
     child=$(pgrep -P "$pid" sleep)
     kill -INT "$pid"
-    run -130 wait "$pid"
+    ended=0
+    wait "$pid" || ended=$?
+    [ "$ended" -eq 130 ]
     run ! kill -0 "$child"
     grep -q -- "--resume" err
     dir=$(find results -maxdepth 1 -mindepth 1 -type d)
