@@ -260,6 +260,16 @@ static size_t not_ok(const struct results *r)
     return n;
 }
 
+static bool redacted(const struct results *r)
+{
+    char *path = strf("%s/env.json", r->dir);
+    json_t *env = json_load_file(path, 0, NULL);
+    bool yes = json_is_true(json_object_get(env, "redacted"));
+    json_decref(env);
+    free(path);
+    return yes;
+}
+
 json_t *gbench_document(const struct results *r, const struct bench_flags *f, json_t *entries)
 {
     char date[40], host[256] = "", zone[8] = "";
@@ -271,13 +281,15 @@ json_t *gbench_document(const struct results *r, const struct bench_flags *f, js
     strftime(zone, sizeof zone, "%z", &tm); /* +hhmm */
     gethostname(host, sizeof host - 1);
     int known = getloadavg(load, 3);
+    bool hide = redacted(r);
     char *program = program_path(), *when = strf("%s%.3s:%s", date, zone, zone + 3),
          *bad = strf("%zu", not_ok(r));
-    json_t *context = json_pack(
-        "{ss ss ss sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name", host, "executable",
-        program, "num_cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(),
-        "caches", "load_avg", "library_version", nb_version, "library_build_type", "release",
-        "json_schema_version", 1, "nestbed_git", nb_git, "failed_cells", bad);
+    json_t *context =
+        json_pack("{ss ss ss sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name",
+                  hide ? "-" : host, "executable", hide ? "nestbed" : program, "num_cpus",
+                  (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(), "caches",
+                  "load_avg", "library_version", nb_version, "library_build_type", "release",
+                  "json_schema_version", 1, "nestbed_git", nb_git, "failed_cells", bad);
     for (int i = 0; i < known; i++)
         json_array_append_new(json_object_get(context, "load_avg"), json_real(load[i]));
     if (f->context)

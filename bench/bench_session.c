@@ -115,6 +115,19 @@ static void banner(const struct bench *b)
     json_decref(env);
 }
 
+/* Cells of two commits do not belong together. */
+static void same_commit(const struct bench_args *a, const struct bench *b)
+{
+    char *path = strf("%s/manifest.json", b->dir);
+    json_t *j = json_load_file(path, 0, NULL);
+    const char *git = json_string_value(json_object_get(j, "git"));
+    if (git && strcmp(git, b->origin.git) != 0 && !a->allow_mixed)
+        die(NB_FAIL, "%s was begun by commit %s, this is %s: begin a new run, or say --allow-mixed",
+            b->dir, git, b->origin.git);
+    json_decref(j);
+    free(path);
+}
+
 static void start_run(struct bench_args *a)
 {
     struct bench *b = &a->b;
@@ -130,6 +143,7 @@ static void start_run(struct bench_args *a)
         manifest_read(b);
         choose_harness(b);
         origin_init(&b->origin, a->program, &b->plan, a->redact);
+        same_commit(a, b);
     } else {
         struct outfile o;
         choose_harness(b);

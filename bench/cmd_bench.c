@@ -77,7 +77,8 @@ static const struct argp_option options[] = {
     {"plan", KEY_PLAN, "FILE", 0, "cell: the plan", 4},
     {"index", KEY_INDEX, "N", 0, "cell: line N of the plan, from 0", 4},
     {"id", KEY_ID, "ID", 0, "cell: the cell with this id", 4},
-    {"allow-mixed", KEY_MIXED, 0, 0, "collect: accept cells of several commits or plans", 4},
+    {"allow-mixed", KEY_MIXED, 0, 0, "collect, --resume: accept cells of several commits or plans",
+     4},
     {"check", KEY_CHECK, 0, 0, "paper: change nothing, fail when the file is stale", 4},
     {0}};
 

@@ -105,10 +105,18 @@ static inline uint64_t walk(struct ref *m, uint64_t page)
                      : walk_host(m, m->guest_root, page << PAGE_SHIFT);
 }
 
-/* Put (tag, frame) in front, moving the first `n` ways back by one. */
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 12")
+#endif
+
+/* Put (tag, frame) in front, moving the first `n` ways back by one. Unrolled, it beats time stamps.
+ */
 #define TO_FRONT(set, n, t, f)                       \
     do {                                             \
-        for (unsigned k_ = (n); k_ > 0; k_--) {      \
+        UNROLL for (unsigned k_ = (n); k_ > 0; k_--) \
+        {                                            \
             (set)->tag[k_] = (set)->tag[k_ - 1];     \
             (set)->frame[k_] = (set)->frame[k_ - 1]; \
         }                                            \
