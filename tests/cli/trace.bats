@@ -89,6 +89,7 @@ needs_qemu() {
 
 @test "a full disk: exit 74 and nothing half-written" {
     # A file-size limit stands in for a full disk: the write fails the same way.
+    # shellcheck disable=SC2016 # the inner shell expands
     run --separate-stderr bash -c 'trap "" XFSZ; ulimit -f 100; exec "$0" trace convert --level 1 "$1" out.nbt' \
         "$nestbed" "$repo/workloads/traces/cc1.nbt"
     [ "$status" -eq 74 ]
@@ -139,6 +140,7 @@ needs_qemu() {
 
 @test "record: streams pass through, the status is kept, forks are followed" {
     needs_qemu
+    # shellcheck disable=SC2016 # the inner shell expands
     nb trace record -o sh.nbt -- sh -c 'read x; (echo "got $x"); exit 7' <<< hello
     [ "$status" -eq 0 ]
     [ "$output" = "got hello" ]
