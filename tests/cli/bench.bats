@@ -157,17 +157,19 @@ END
 case "$*" in
 *--version*) echo "nestbed 0 (abcdef1)" ;;
 *native*) echo '{"refs":4}' ;;
-*) [ -e go ] || exec sleep 77.7; echo '{"refs":24}' ;;
+*) [ -e go ] || { echo $$ > child; exec sleep 77.7; }; echo '{"refs":24}' ;;
 esac
 END
     chmod +x slow
+    slow_child=$PWD/child
+    sed -i "s|> child|> '$slow_child'|" slow
     "$nestbed" bench --quick --no-plots --filter "$FEW" --program "$PWD/slow" --jobs 1 > out 2> err &
     pid=$!
     for ((i = 0; i < 100; i++)); do
-        pgrep -P "$pid" sleep > /dev/null && break
+        [ -s "$slow_child" ] && break
         sleep 0.1
     done
-    child=$(pgrep -P "$pid" sleep)
+    child=$(cat "$slow_child")
     kill -INT "$pid"
     ended=0
     wait "$pid" || ended=$?
