@@ -141,7 +141,8 @@ static void common_facts(const struct results *r, json_t *facts)
     free(text);
     for (size_t i = 0; i < r->plan.n; i++)
         exact += r->plan.cells[i].kind == CELL_EXACT;
-    fact(facts, "run.exact_cells", 0, "%zu", exact);
+    if (exact)
+        fact(facts, "run.exact_cells", 0, "%zu", exact);
     fact(facts, "run.root_seed", 0, "%llu", (unsigned long long)r->plan.root_seed);
 }
 
