@@ -84,6 +84,9 @@ DATA_OBJS := $(patsubst %.c,$(B)/%.o,$(shell grep -l NB_DATADIR $(SRCS)))
 $(DATA_OBJS): $(B)/data-folder
 $(DATA_OBJS): CPPFLAGS += -DNB_DATADIR='"$(DATA)"'
 
+# Figures are compiled in (.incbin), which leaves no .d entry.
+$(B)/bench/bench_fig.o $(patsubst %.c,$(B)/%.o,$(wildcard bench/experiments/*.c)): $(wildcard bench/plots/*.gp)
+
 # Built-in CPU presets: every shadow_vs_ept/cpus/*.ini as a string.
 PRESETS := $(sort $(wildcard shadow_vs_ept/cpus/*.ini))
 $(B)/cpu_presets.c: $(PRESETS) tools/embed-presets
@@ -146,14 +149,20 @@ check-shell:  ## shellcheck over all scripts
 	+@MAKE=$(MAKE) tools/check shell
 
 # ---- results ----
-.PHONY: bench bench-quick plots paper doctor
+#   make bench RUN=<folder of results/> goes on with an interrupted run
+.PHONY: bench bench-quick plots paper reference doctor
 bench: all | $(B)/deps-bench  ## every experiment, into a new folder of results/
-	$(B)/nestbed bench run
-bench-quick: all | $(B)/deps-bench  ## the same in two minutes
-	$(B)/nestbed bench run --quick
+	$(B)/nestbed bench run $(if $(RUN),--resume $(RUN))
+bench-quick: all | $(B)/deps-bench  ## the same in a minute
+	$(B)/nestbed bench run --quick $(if $(RUN),--resume $(RUN))
 plots: all | $(B)/deps-bench  ## redraw the plots of the latest results
 	$(B)/nestbed plot results/latest
 paper: all | $(B)/deps-bench  ## put the latest numbers into PAPER.md
+	$(B)/nestbed bench paper results/latest PAPER.md
+reference: all | $(B)/deps-bench  ## after a change of counts: new results/reference and PAPER.md
+	$(B)/nestbed bench run
+	rm -rf results/reference
+	$(B)/nestbed bench export latest results/reference
 	$(B)/nestbed bench paper results/latest PAPER.md
 doctor: all  ## what this machine has, and what is missing
 	$(B)/nestbed doctor
