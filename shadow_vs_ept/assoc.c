@@ -69,7 +69,7 @@ void assoc_del(struct assoc *a, uint64_t idx, uint64_t key)
     if (!a->ways)
         return;
     uint64_t *k = a->slot + (uint64_t)assoc_set(a, idx) * 2 * a->ways;
-    uint32_t i = assoc_way(a, k, key);
+    uint32_t i = assoc_way(a, k, key, 0);
     if (i < a->ways)
         take_out(a, k, i);
 }

@@ -67,8 +67,13 @@ static inline __attribute__((always_inline)) uint32_t assoc_search(const uint64_
     return ways;
 }
 
-static inline uint32_t assoc_way(const struct assoc *a, const uint64_t *k, uint64_t key)
+/* Where `key` is in the set at k; a->ways when it is not. `ways` is a constant, or 0: look it up.
+ */
+static inline __attribute__((always_inline)) uint32_t
+assoc_way(const struct assoc *a, const uint64_t *k, uint64_t key, const uint32_t ways)
 {
+    if (ways)
+        return assoc_search(k, ways, key);
     switch (a->ways) {
     case 4:
         return assoc_search(k, 4, key);
@@ -84,28 +89,34 @@ static inline uint32_t assoc_way(const struct assoc *a, const uint64_t *k, uint6
 }
 
 /* Value of `key`, counted as a use; NULL when absent. The pointer is valid until the next change.
- */
-static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
+ * `lru_ways`: the ways of an array known to be LRU, a constant; 0 = ask the array. */
+static inline __attribute__((always_inline)) uint64_t *
+assoc_get_n(struct assoc *a, uint64_t idx, uint64_t key, const uint32_t lru_ways)
 {
-    uint32_t set = assoc_set(a, idx);
-    uint64_t *k = a->slot + (uint64_t)set * 2 * a->ways;
-    uint32_t i = assoc_way(a, k, key);
-    if (i == a->ways)
+    uint32_t set = assoc_set(a, idx), ways = lru_ways ? lru_ways : a->ways;
+    uint64_t *k = a->slot + (uint64_t)set * 2 * ways;
+    uint32_t i = assoc_way(a, k, key, lru_ways);
+    if (i == ways)
         return NULL;
-    if (unlikely(a->plru)) {
+    if (!lru_ways && unlikely(a->plru)) {
         assoc_plru_use(a, set, i);
-        return k + a->ways + i;
+        return k + ways + i;
     }
     if (i)
-        assoc_to_front(k, a->ways, i);
-    return k + a->ways;
+        assoc_to_front(k, ways, i);
+    return k + ways;
+}
+
+static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
+{
+    return assoc_get_n(a, idx, key, 0);
 }
 
 /* Value of `key` without counting a use. */
 static inline uint64_t *assoc_peek(struct assoc *a, uint64_t idx, uint64_t key)
 {
     uint64_t *k = a->slot + (uint64_t)assoc_set(a, idx) * 2 * a->ways;
-    uint32_t i = a->ways ? assoc_way(a, k, key) : 0;
+    uint32_t i = a->ways ? assoc_way(a, k, key, 0) : 0;
     return i == a->ways ? NULL : k + a->ways + i;
 }
 
@@ -142,19 +153,24 @@ static inline void assoc_push_many(uint64_t *k, uint32_t ways, uint64_t key, uin
     k[ways] = val;
 }
 
-/* Insert a key that is not there. */
-static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)
+/* Insert a key that is not there. `lru_ways` as above. */
+static inline __attribute__((always_inline)) void
+assoc_put_n(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val, const uint32_t lru_ways)
 {
-    uint32_t set = assoc_set(a, idx);
-    uint64_t *k = a->slot + (uint64_t)set * 2 * a->ways;
+    uint32_t set = assoc_set(a, idx), ways = lru_ways ? lru_ways : a->ways;
+    uint64_t *k = a->slot + (uint64_t)set * 2 * ways;
+    if (lru_ways) {
+        assoc_push(k, lru_ways, key, val);
+        return;
+    }
     if (unlikely(a->plru)) {
         uint32_t i = assoc_plru_victim(a, set);
         k[i] = key;
-        k[a->ways + i] = val;
+        k[ways + i] = val;
         assoc_plru_use(a, set, i);
         return;
     }
-    switch (a->ways) {
+    switch (ways) {
     case 4:
         assoc_push(k, 4, key, val);
         break;
@@ -168,9 +184,14 @@ static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64
         assoc_push(k, 16, key, val);
         break;
     default:
-        assoc_push_many(k, a->ways, key, val);
+        assoc_push_many(k, ways, key, val);
         break;
     }
+}
+
+static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)
+{
+    assoc_put_n(a, idx, key, val, 0);
 }
 
 #endif

@@ -132,25 +132,17 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
     m->vm->ops->no_progress(m->vm->ctx, a->va);
 }
 
-/* A miss in both levels: walk and fill. Only a fault on the way can have put the entry there
- * meanwhile. */
-static inline uint64_t miss(struct mmu *m, gva_t va, unsigned store, unsigned *size)
+/* A miss in both levels: the walk, repaired if need be. True when it completed at once; only a
+ * fault on the way can have put the entry there meanwhile. */
+static inline bool miss(struct mmu *m, gva_t va, unsigned store, struct walk *w)
 {
     struct access a = {va, store};
-    struct walk w;
-    m->walk(m, &a, &w);
-    bool first = likely(w.status == WALK_OK);
+    m->walk(m, &a, w);
+    bool first = likely(w->status == WALK_OK);
     if (!first)
-        retry(m, &a, &w);
-    book(m, &w);
-    uint64_t val = w.page | w.flags;
-    *size = w.size;
-    if (first && m->only_size == w.size && !(val & TLB_G)) {
-        insert(m, m->l1[w.size], va, w.size, val);
-        insert(m, m->l2[w.size], va, w.size, val);
-    } else
-        fill(m, va, w.size, val);
-    return val;
+        retry(m, &a, w);
+    book(m, w);
+    return first;
 }
 
 /* A hit that lacks a right or the dirty bit: a walk decides. */
@@ -183,39 +175,103 @@ static inline bool allows(uint64_t val, bool store)
     return !store || (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D);
 }
 
-/* One access that is not to the unit of the last one. Returns its host-physical address. */
-static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t va, unsigned store)
+/* The value of the entry for va, found or fetched. Any mixture of page sizes, any geometry. */
+static __attribute__((noinline)) uint64_t find(struct mmu *m, gva_t va, unsigned store,
+                                               unsigned *size)
 {
-    unsigned size = 0;
-    uint64_t val, *v = lookup(m, m->l1, va, &size);
+    struct walk w;
+    uint64_t val, *v = lookup(m, m->l1, va, size);
+    if (v)
+        return *v;
+    m->c.tlb_l1_misses++;
+    v = lookup(m, m->l2, va, size);
     if (v) {
         val = *v;
-    } else {
-        m->c.tlb_l1_misses++;
-        v = lookup(m, m->l2, va, &size);
-        if (v) {
-            val = *v;
-            insert(m, m->l1[size], va, size, val);
-        } else {
-            m->c.tlb_l2_misses++;
-            val = miss(m, va, store, &size);
-        }
+        insert(m, m->l1[*size], va, *size, val);
+        return val;
     }
+    m->c.tlb_l2_misses++;
+    bool first = miss(m, va, store, &w);
+    val = w.page | w.flags;
+    *size = w.size;
+    if (first && m->only_size == w.size && !(val & TLB_G)) {
+        insert(m, m->l1[w.size], va, w.size, val);
+        insert(m, m->l2[w.size], va, w.size, val);
+    } else
+        fill(m, va, w.size, val);
+    return val;
+}
+
+/* The same while there are 4 KiB pages only and both levels are LRU with w1 and w2 ways, constants.
+ */
+static inline __attribute__((always_inline)) uint64_t find_4k(struct mmu *m, gva_t va,
+                                                              unsigned store, unsigned *size,
+                                                              const uint32_t w1, const uint32_t w2)
+{
+    struct assoc *l1 = m->l1[0], *l2 = m->l2[0];
+    uint64_t idx = vpn(va, 0), key = tlb_key(va, 0, m->tag), val,
+             *v = assoc_get_n(l1, idx, key, w1);
+    struct walk w;
+    *size = 0;
+    if (v)
+        return *v;
+    m->c.tlb_l1_misses++;
+    v = assoc_get_n(l2, idx, key, w2);
+    if (v) {
+        val = *v;
+        assoc_put_n(l1, idx, key, val, w1);
+        return val;
+    }
+    m->c.tlb_l2_misses++;
+    bool first = miss(m, va, store, &w);
+    val = w.page | w.flags;
+    *size = w.size;
+    if (unlikely(!first || w.size != 0 || (val & TLB_G))) {
+        fill(m, va, w.size, val);
+        return val;
+    }
+    assoc_put_n(l1, idx, key, val, w1);
+    assoc_put_n(l2, idx, key, val, w2);
+    return val;
+}
+
+/* One access that is not to the unit of the last one. Returns its host-physical address. */
+static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t va, unsigned store,
+                                                          const uint32_t w1, const uint32_t w2)
+{
+    unsigned size;
+    uint64_t val = w1 && likely(m->only_size == 0) ? find_4k(m, va, store, &size, w1, w2)
+                                                   : find(m, va, store, &size);
     if (unlikely(!allows(val, store)))
         val = assist(m, va, &size);
     remember(m, va, size, val);
     return (val & PTE_ADDR) + (va & ((1ull << va_vpn_shift(size)) - 1));
 }
 
-static __attribute__((flatten)) void slow(struct mmu *m, gva_t va, unsigned store)
+/* The slow path, instantiated for the common shapes of the 4 KiB TLBs and for any. */
+#define SLOW(name, w1, w2)                                                                      \
+    static void name(struct mmu *m, gva_t va, unsigned store) { access(m, va, store, w1, w2); } \
+    static void name##_cached(struct mmu *m, gva_t va, unsigned store)                          \
+    {                                                                                           \
+        hpa_t a = access(m, va, store, w1, w2);                                                 \
+        m->c.v[CTR_data_l1_hits + cache_access(m, a)]++;                                        \
+    }
+SLOW(slow_any, 0, 0)
+SLOW(slow_4_12, 4, 12)
+SLOW(slow_4_16, 4, 16)
+
+static bool lru_ways(const struct assoc *a, uint32_t ways)
 {
-    access(m, va, store);
+    return a && a->ways == ways && !a->plru;
 }
 
-static __attribute__((flatten)) void slow_cached(struct mmu *m, gva_t va, unsigned store)
+static void choose_slow(struct mmu *m, bool cached)
 {
-    hpa_t a = access(m, va, store);
-    m->c.v[CTR_data_l1_hits + cache_access(m, a)]++;
+    m->hot.slow = cached ? slow_any_cached : slow_any;
+    if (lru_ways(m->l1[0], 4) && lru_ways(m->l2[0], 12))
+        m->hot.slow = cached ? slow_4_12_cached : slow_4_12;
+    if (lru_ways(m->l1[0], 4) && lru_ways(m->l2[0], 16))
+        m->hot.slow = cached ? slow_4_16_cached : slow_4_16;
 }
 
 /* ---- flushes ---- */
@@ -437,7 +493,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     for (unsigned i = 0; i < 3; i++)
         dcache_init(&m->cache[i], &c->cache[i]);
     bool cached = c->cache[0].entries != 0;
-    m->hot.slow = cached ? slow_cached : slow;
+    choose_slow(m, cached);
     m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
     forget_mru(m);
     vm->vcpu[vm->nvcpus++] = m;

@@ -91,6 +91,13 @@ ALWAYS_INLINE bool walk_permits(uint64_t rights, const struct access *a)
     return (rights & PTE_U) && (!a->store || (rights & PTE_W));
 }
 
+/* The entry that ended a walk has a reserved bit set: PS above level 3, or address bits below its
+ * size. */
+ALWAYS_INLINE bool walk_rsvd(uint64_t e, unsigned level)
+{
+    return level > 1 && (level > 3 || (e & pte_rsvd(level)));
+}
+
 /* The walk completed: set A along the path and D in the leaf, where they are clear. */
 ALWAYS_INLINE void walk_mark(struct mmu *m, const struct walk_path *p, uint64_t all, uint64_t leaf,
                              bool store)
@@ -174,23 +181,22 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
         e = walk_read(m, w, ea, level, pwc, cached);
         w->refs++;
         walk_note(log, dim, level, 0, ea - base, ea, e);
-        if (!(e & PTE_P)) {
+        if (unlikely(!(e & PTE_P))) {
             walk_fault(w, a, 0);
             w->status = fail;
             return;
         }
-        if (unlikely((level > 3 && (e & PTE_PS)) ||
-                     (pte_is_leaf(e, level) && (e & pte_rsvd(level))))) {
-            walk_fault(w, a, PF_P | PF_RSVD);
-            return;
-        }
         rights &= e;
         all &= e;
-        if (pte_is_leaf(e, level))
+        if (level == 1 || (e & PTE_PS))
             break;
         table = e & PTE_ADDR;
     }
     p.leaf = level;
+    if (unlikely(walk_rsvd(e, level))) {
+        walk_fault(w, a, PF_P | PF_RSVD);
+        return;
+    }
     if (!walk_permits(rights, a)) {
         walk_fault(w, a, PF_P);
         w->status = fail;
@@ -222,59 +228,89 @@ ALWAYS_INLINE void ntlb_fill(struct mmu *m, gpa_t gpa, const struct nested *n)
               (n->hpa & ~PAGE_MASK) | (uint64_t)n->writable << 2 | n->size);
 }
 
+/* Where a nested walk stands. */
+struct nested_walk {
+    hpa_t table;
+    uint64_t rights, e;
+    unsigned level;
+    hpa_t ea[6];       /* by level: entry read */
+    uint64_t above[6]; /* by level: PSC_W gathered above it */
+};
+
+/* Read entries from n->table at `level` down to a leaf; false: one is missing. A constant level
+ * unrolls. */
+ALWAYS_INLINE bool nested_steps(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
+                                struct nested_walk *n, unsigned level, const enum pwc_kind pwc,
+                                const bool cached, struct walk_log *log)
+{
+#pragma GCC unroll 4
+    for (; level >= 1; level--) {
+        hpa_t ea = n->table + 8 * level_index(gpa, level);
+        uint64_t e = walk_read(m, w, ea, level, pwc, cached);
+        if (pwc == PWC_INTEL) {
+            n->ea[level] = ea;
+            n->above[level] = n->rights & PTE_W ? PSC_W : 0;
+        }
+        walk_note(log, DIM_NESTED, level, guest_level, gpa, ea, e);
+        if (unlikely(!(e & PTE_P)))
+            return false;
+        n->rights &= e;
+        if (level == 1 || (e & PTE_PS)) { /* our own tables have no reserved bits to check */
+            n->e = e;
+            n->level = level;
+            return true;
+        }
+        n->table = e & PTE_ADDR;
+    }
+    __builtin_unreachable(); /* level 1 is a leaf */
+}
+
 /* Translate gpa through the nested table; false = nested fault, w->gpa says where. */
 ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
-                               struct nested *n, const enum pwc_kind pwc, const bool cached,
+                               struct nested *out, const enum pwc_kind pwc, const bool cached,
                                struct walk_log *log)
 {
-    unsigned levels = m->levels, level = levels, top;
-    hpa_t table = m->root, eas[6];
-    uint64_t e, rights = PTE_W;
+    unsigned levels = m->levels, top = levels;
+    struct nested_walk n = {.table = m->root, .rights = PTE_W};
     if (pwc != PWC_NONE && m->ntlb.ways) {
         uint64_t *v = assoc_get(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1);
         if (v) {
             m->c.ntlb_hits++;
-            *n = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1};
-            w->refs += levels - n->size;
-            w->refs_nested += levels - n->size;
+            *out = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1};
+            w->refs += levels - out->size;
+            w->refs_nested += levels - out->size;
             return true;
         }
     }
     if (pwc == PWC_INTEL) {
         uint64_t hit = 0;
-        level = psc_lookup(m, m->npsc, gpa, levels, 0, &hit);
-        if (level != levels) {
-            table = hit & PSC_ADDR;
-            rights = hit & PSC_W ? PTE_W : 0;
+        top = psc_lookup(m, m->npsc, gpa, levels, 0, &hit);
+        if (top != levels) {
+            n.table = hit & PSC_ADDR;
+            n.rights = hit & PSC_W ? PTE_W : 0;
         }
     }
-    unsigned skipped = levels - level;
-    for (top = level;; level--) {
-        hpa_t ea = eas[level] = table + 8 * level_index(gpa, level);
-        e = walk_read(m, w, ea, level, pwc, cached);
-        walk_note(log, DIM_NESTED, level, guest_level, gpa, ea, e);
-        if (unlikely(!(e & PTE_P))) {
-            w->status = WALK_EXIT;
-            w->nested_fault = true;
-            w->gpa = gpa;
-            return false;
-        }
-        rights &= e;
-        if (pte_is_leaf(e, level))
-            break;
-        table = e & PTE_ADDR;
+    bool found = pwc == PWC_NONE && levels == 4
+                     ? nested_steps(m, gpa, guest_level, w, &n, 4, pwc, cached, log)
+                     : nested_steps(m, gpa, guest_level, w, &n, top, pwc, cached, log);
+    if (unlikely(!found)) {
+        w->status = WALK_EXIT;
+        w->nested_fault = true;
+        w->gpa = gpa;
+        return false;
     }
-    w->refs += top - level + 1 + skipped;
-    w->refs_nested += top - level + 1 + skipped;
-    *n = (struct nested){pte_leaf_addr(e, level) + (gpa & ((1ull << level_shift(level)) - 1)),
-                         level - 1, rights & PTE_W};
+    w->refs += levels - n.level + 1;
+    w->refs_nested += levels - n.level + 1;
+    *out =
+        (struct nested){pte_leaf_addr(n.e, n.level) + (gpa & ((1ull << level_shift(n.level)) - 1)),
+                        n.level - 1, n.rights & PTE_W};
     if (pwc == PWC_INTEL)
-        for (unsigned l = level + 1; l <= top; l++)
+        for (unsigned l = n.level + 1; l <= top; l++)
             if (m->npsc[PSC_SLOT(l)].ways)
                 assoc_put(&m->npsc[PSC_SLOT(l)], psc_prefix(gpa, l), psc_key(gpa, l, 0),
-                          (eas[l - 1] & PSC_ADDR) | (rights & PTE_W ? PSC_W : 0));
+                          (n.ea[l - 1] & PSC_ADDR) | n.above[l - 1]);
     if (pwc != PWC_NONE && m->ntlb.ways)
-        ntlb_fill(m, gpa, n);
+        ntlb_fill(m, gpa, out);
     return true;
 }
 
@@ -317,22 +353,21 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         e = walk_read(m, w, n.hpa, level, pwc, cached);
         w->refs++;
         walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
-        if (!(e & PTE_P)) {
+        if (unlikely(!(e & PTE_P))) {
             walk_fault(w, a, 0);
-            return;
-        }
-        if (unlikely((level > 3 && (e & PTE_PS)) ||
-                     (pte_is_leaf(e, level) && (e & pte_rsvd(level))))) {
-            walk_fault(w, a, PF_P | PF_RSVD);
             return;
         }
         rights &= e;
         all &= e;
-        if (pte_is_leaf(e, level))
+        if (level == 1 || (e & PTE_PS))
             break;
         table = e & PTE_ADDR;
     }
     p.leaf = level;
+    if (unlikely(walk_rsvd(e, level))) {
+        walk_fault(w, a, PF_P | PF_RSVD);
+        return;
+    }
     if (!walk_permits(rights, a)) {
         walk_fault(w, a, PF_P);
         return;
