@@ -200,12 +200,26 @@ static bool fig2(const struct results *r, FILE *f)
     return n > 0;
 }
 
-static void exit_row(FILE *f, const json_t *rec)
+static double exits_of(const json_t *rec)
 {
-    fprintf(f, "\t%.5f", 1000 * per_access(rec, rec_counter(rec, "exits")));
+    return 1000 * per_access(rec, rec_counter(rec, "exits"));
+}
+
+/* The height of a bar is its share of the largest total of the workload. */
+static void exit_row(FILE *f, const json_t *rec, double largest)
+{
+    fprintf(f, "\t%.5f\t%.4f", exits_of(rec), 100 * exits_of(rec) / largest);
     for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
         fprintf(f, "\t%.5f", 1000 * per_access(rec, rec_counter(rec, exits[k])));
     fputc('\n', f);
+}
+
+static double largest_exits(const struct row *row, unsigned np)
+{
+    double largest = 0;
+    for (unsigned p = SHADOW; p < np; p++)
+        largest = fmax(largest, exits_of(row->rec[p])); /* fmax passes over NAN */
+    return largest;
 }
 
 static bool fig3(const struct results *r, FILE *f)
@@ -214,17 +228,18 @@ static bool fig3(const struct results *r, FILE *f)
     const char *paging[MAX_PAGINGS];
     unsigned np = planned(r, paging);
     size_t n = sorted_rows(r, rows), group = 0;
-    fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal", f);
+    fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal\tshare", f);
     for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
         fprintf(f, "\t%s", exits[k] + strlen("exit_"));
     fputc('\n', f);
     for (size_t i = 0; i < n; i++) {
-        if (rec_counter(rows[i].rec[SHADOW], "exits") + rec_counter(rows[i].rec[EPT], "exits") == 0)
+        double largest = largest_exits(&rows[i], np);
+        if (largest == 0)
             continue; /* nothing to show */
         for (unsigned p = SHADOW; p < np; p++) {
             double x = (double)(group * np);
             bar_head(f, x + p - 1, &rows[i], paging[p], p, p == SHADOW ? x + (np - 2) / 2.0 : NAN);
-            exit_row(f, rows[i].rec[p]);
+            exit_row(f, rows[i].rec[p], largest);
         }
         group++;
     }
@@ -311,9 +326,9 @@ static struct figure figures[] = {
      "and nested (e) paging; bars that are cut bear their height",
      "modelled", fig2_gp, fig2},
     {3, "fig3",
-     "VM exits per 1000 accesses by reason, under shadow (s) and nested (e) paging; workloads "
-     "without exits "
-     "are left out; a bar's height is the total on a log scale, shares inside it are linear",
+     "VM exits by reason under shadow (s) and nested (e) paging, in % of the larger total of the "
+     "workload; the number on a bar is its exits per 1000 accesses; workloads without exits are "
+     "left out",
      "exact", fig3_gp, fig3},
     {0},
 };
