@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/bench.h"
 #include "bench/command.h"
 #include "bench/options.h"
 #include "bench/record.h"
@@ -12,6 +13,7 @@
 
 REGISTRY(engine);
 REGISTRY(workload);
+REGISTRY(experiment);
 
 enum { MAX_ENTRIES = 256 };
 
@@ -53,6 +55,11 @@ static size_t list_commands(struct entry *e)
     return from_registry(__start_reg_command, __stop_reg_command, e);
 }
 
+static size_t list_experiments(struct entry *e)
+{
+    return from_registry(__start_reg_experiment, __stop_reg_experiment, e);
+}
+
 static size_t list_workloads(struct entry *e)
 {
     size_t n = from_registry(__start_reg_workload, __stop_reg_workload, e);
@@ -92,9 +99,10 @@ static size_t list_traces(struct entry *e)
 static const struct kind {
     const char *name;
     size_t (*fill)(struct entry *);
-} kinds[] = {{"paging", list_paging},     {"workloads", list_workloads}, {"cpus", list_cpus},
-             {"counters", list_counters}, {"engines", list_engines},     {"traces", list_traces},
-             {"commands", list_commands}};
+} kinds[] = {
+    {"paging", list_paging},           {"workloads", list_workloads}, {"cpus", list_cpus},
+    {"counters", list_counters},       {"engines", list_engines},     {"traces", list_traces},
+    {"experiments", list_experiments}, {"commands", list_commands}};
 
 static const struct kind *find_kind(const char *name)
 {
@@ -111,7 +119,7 @@ static const struct kind *find_kind(const char *name)
     }
     die(NB_USAGE,
         "unknown list '%s':%s%s%s choose from paging, workloads, cpus, counters, engines, traces, "
-        "commands",
+        "experiments, commands",
         name, near ? " did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
@@ -231,7 +239,7 @@ static const struct argp_child children[] = {{&opt_json, 0, "Output:", 1}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
-    .args_doc = "paging|workloads|cpus|counters|engines|traces|commands",
+    .args_doc = "paging|workloads|cpus|counters|engines|traces|experiments|commands",
     .children = children,
     .doc = "List what this build knows.\v"
            "Example: nestbed list workloads -v",
@@ -246,8 +254,8 @@ static int cmd_list(int argc, char **argv)
     argp_parse(&argp, argc, argv, 0, NULL, &l);
     options_output(&l.common);
     if (!l.kind)
-        die(NB_USAGE,
-            "list what? Give one of paging, workloads, cpus, counters, engines, traces, commands");
+        die(NB_USAGE, "list what? Give one of paging, workloads, cpus, counters, engines, traces, "
+                      "experiments, commands");
     n = find_kind(l.kind)->fill(e);
     if (l.common.format == OUT_JSON)
         print_json(e, n);
@@ -259,6 +267,7 @@ static int cmd_list(int argc, char **argv)
     return NB_OK;
 }
 
-REGISTER(command, list,
-         .summary = "List strategies, workloads, processors, counters, engines, traces",
-         .run = cmd_list);
+REGISTER(
+    command, list,
+    .summary = "List strategies, workloads, processors, counters, engines, traces, experiments",
+    .run = cmd_list);

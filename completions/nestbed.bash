@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # nestbed.bash: bash completion. Every name comes from `nestbed list`, so that it cannot go stale.
 
-_nestbed_names() { nestbed list "$1" --names 2> /dev/null; }
+_nestbed_names() { "${COMP_WORDS[0]}" list "$1" --names 2> /dev/null; }
 
 _nestbed_flags() {
-    nestbed "$1" --help 2> /dev/null | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+'
+    "${COMP_WORDS[0]}" "$1" --help 2> /dev/null | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+'
 }
 
 _nestbed() {
@@ -23,14 +23,18 @@ _nestbed() {
     --levels | --host-levels) words='4 5' ;;
     --numa) words='local interleave bind:' ;;
     --progress | --color) words='auto always never' ;;
+    --harness) words='hyperfine builtin' ;;
+    --format | --out-format) words='console json csv' ;;
     help) words=$(_nestbed_names commands) ;;
-    list) words='paging workloads cpus counters engines traces commands' ;;
-    nestbed) words="$(_nestbed_names commands) help --help --version" ;;
-    *) words=$(_nestbed_flags "${COMP_WORDS[1]}") ;;
+    list) words='paging workloads cpus counters engines traces experiments commands' ;;
+    trace) words='record convert info' ;;
+    bench) words="run plan cell collect paper export env refloop loop $(_nestbed_flags bench)" ;;
+    *) [ "$COMP_CWORD" -eq 1 ] || words=$(_nestbed_flags "${COMP_WORDS[1]}") ;;
     esac
+    [ "$COMP_CWORD" -gt 1 ] || words="$(_nestbed_names commands) help --help --version"
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     case $prev in
     --trace | --cpu) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
     esac
 }
-complete -F _nestbed nestbed
+complete -o default -F _nestbed nestbed

@@ -294,6 +294,19 @@ need_compare() {
     [ "$status" -eq 66 ]
 }
 
+@test "figure 3: bars in per cent of each workload's larger total, with the absolute number" {
+    command -v gnuplot > /dev/null || skip "gnuplot is not installed"
+    fc-match 'DejaVu Sans' > /dev/null || skip "no fonts"
+    cp -r "$repo/results/reference" run
+    "$nestbed" plot run --fig 3
+    awk -F '\t' '/^#/ {next} !n++ {for (i = 1; i <= NF; i++) at[$i] = i; next}
+        {share = $at["share"]; total = $at["total"]; w = $at["label"]
+         if (share > top[w]) {top[w] = share; most[w] = total}
+         if (total > largest[w]) largest[w] = total}
+        END {for (w in top) if (top[w] != 100 || most[w] != largest[w]) exit 1; exit !n}' run/figs/fig3.tsv
+    run ! grep -i 'log' run/figs/fig3.gp
+}
+
 @test "report.html needs nothing from elsewhere" {
     "$nestbed" bench -q --quick --filter "$FEW" > /dev/null
     html=results/latest/report.html

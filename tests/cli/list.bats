@@ -5,7 +5,7 @@ bats_require_minimum_version 1.5.0
 load common
 
 @test "every list: text, names and JSON agree" {
-    for kind in paging workloads cpus counters engines traces commands; do
+    for kind in paging workloads cpus counters engines traces experiments commands; do
         nb list $kind --json
         [ "$status" -eq 0 ]
         [ "$(jq -r '.[].name' <<< "$output")" = "$("$nestbed" list $kind --names)" ]
@@ -15,7 +15,7 @@ load common
 }
 
 @test "lists are sorted by name, except counters" {
-    for kind in paging workloads cpus engines traces commands; do
+    for kind in paging workloads cpus engines traces experiments commands; do
         "$nestbed" list $kind --names | LC_ALL=C sort -c
     done
 }
@@ -99,4 +99,19 @@ load common
     for command in $("$nestbed" list commands --names); do
         grep -qi "^\.SH.*$command" nestbed.1
     done
+}
+
+@test "bash completion offers commands, subcommands, names and flags, whatever the program's path" {
+    completed() {
+        bash --norc -c "source '$repo/completions/nestbed.bash'
+            COMP_WORDS=(\"\$@\") COMP_CWORD=\$((\$# - 1))
+            _nestbed && printf '%s\\n' \"\${COMPREPLY[@]}\"" - "$nestbed" "$@"
+    }
+    completed "" | grep -qx bench
+    completed be | grep -qx bench
+    [ "$(completed run --paging n)" = native ]
+    [ "$(completed list exp)" = experiments ]
+    [ "$(completed trace rec)" = record ]
+    [ "$(completed bench coll)" = collect ]
+    completed bench --fil | grep -qx -e --filter
 }
