@@ -51,13 +51,14 @@ static void take_out(struct assoc *a, uint64_t *k, uint32_t i)
     k[i] = k[a->ways + i] = 0;
 }
 
-void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t ctx), uint64_t ctx)
+void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t val, uint64_t ctx),
+                uint64_t ctx)
 {
     if (!a->ways)
         return;
     for (uint64_t *k = a->slot; k < a->slot + slots(a); k += 2 * a->ways)
         for (uint32_t i = 0; i < a->ways;)
-            if (k[i] && drop(k[i], ctx)) {
+            if (k[i] && drop(k[i], k[a->ways + i], ctx)) {
                 take_out(a, k, i);
                 i += a->plru;
             } else

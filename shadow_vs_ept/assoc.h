@@ -29,8 +29,9 @@ struct assoc {
 void assoc_init(struct assoc *a, const struct geometry *g);
 void assoc_fini(struct assoc *a);
 void assoc_clear(struct assoc *a);
-/* Drop every entry for which drop(key, ctx). */
-void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t ctx), uint64_t ctx);
+/* Drop every entry for which drop(key, value, ctx). */
+void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t val, uint64_t ctx),
+                uint64_t ctx);
 /* Drop one entry if it is there. */
 void assoc_del(struct assoc *a, uint64_t idx, uint64_t key);
 /* PLRU bookkeeping, out of line: note a use of `way`; choose a victim. */

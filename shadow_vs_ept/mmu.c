@@ -289,7 +289,7 @@ static void drop_linear_walk_caches(struct mmu *m)
 }
 
 /* Apply to each TLB array once. */
-static void each_tlb(struct mmu *m, bool (*drop)(uint64_t, uint64_t), uint64_t ctx)
+static void each_tlb(struct mmu *m, bool (*drop)(uint64_t, uint64_t, uint64_t), uint64_t ctx)
 {
     for (unsigned i = 0; i < 3; i++)
         assoc_drop(&m->l1_own[i], drop, ctx);
@@ -299,15 +299,33 @@ static void each_tlb(struct mmu *m, bool (*drop)(uint64_t, uint64_t), uint64_t c
 }
 
 static unsigned key_tag(uint64_t key) { return key >> 3 & 0x1fff; }
-static bool has_tag(uint64_t key, uint64_t tag) { return key_tag(key) == tag; }
-static bool not_global(uint64_t key, uint64_t unused)
+static bool has_tag(uint64_t key, uint64_t val, uint64_t tag)
 {
-    (void)unused;
+    (void)val;
+    return key_tag(key) == tag;
+}
+static bool not_global(uint64_t key, uint64_t val, uint64_t unused)
+{
+    (void)val, (void)unused;
     return key_tag(key) != TAG_GLOBAL;
 }
 
+/* A part of the large guest page around `where`: page address | tag. */
+static bool part_of(uint64_t key, uint64_t val, uint64_t where)
+{
+    unsigned tag = key_tag(key), shift = val & TLB_PART_1G ? SHIFT_1G : SHIFT_2M;
+    uint64_t va = key >> 16 << va_vpn_shift(key >> 1 & 3);
+    return (val & (TLB_PART_2M | TLB_PART_1G)) && (va ^ where) >> shift == 0 &&
+           (tag == TAG_GLOBAL || tag == (where & PAGE_MASK));
+}
+
+/* INVLPG drops all entries of the guest's page, also where the host's smaller pages made them many
+ * (SDM vol. 3A, 4.10.4.1, after 4.10.2.3). Which page that was only the entries know: the guest has
+ * changed its table already. */
 void mmu_flush_va(struct mmu *m, gva_t va)
 {
+    if (m->parts)
+        each_tlb(m, part_of, (va << 7 >> 7 & ~PAGE_MASK) | m->tag);
     for (unsigned s = 0; s < 3; s++)
         for (unsigned g = 0; g < 2; g++) {
             uint64_t key = tlb_key(va, s, g ? TAG_GLOBAL : m->tag);
@@ -347,7 +365,7 @@ void mmu_flush_nonglobal(struct mmu *m)
 
 void mmu_flush_all(struct mmu *m)
 {
-    m->globals = false;
+    m->globals = m->parts = false;
     mmu_flush_nonglobal(m);
     m->sizes = 0;
     m->only_size = SIZE_MIXED;

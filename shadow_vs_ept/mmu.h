@@ -24,6 +24,9 @@
 #define TLB_W 1ull /* stores are allowed */
 #define TLB_D 2ull /* the dirty bit is set: a store needs no walk */
 #define TLB_G 4ull /* global */
+/* Part of a guest page of 2 MiB or 1 GiB that the host backs with smaller ones. */
+#define TLB_PART_2M 8ull
+#define TLB_PART_1G 16ull
 
 static inline uint64_t tlb_key(gva_t va, unsigned size, unsigned tag)
 {
@@ -73,6 +76,7 @@ struct mmu {
     unsigned
         only_size; /* the one page size there is; SIZE_MIXED: none, several, or global entries */
     bool globals;  /* a global entry was put in */
+    bool parts;    /* an entry with TLB_PART_* was */
 
     struct assoc l1_own[3], l1_any, l2_own[2];
     struct assoc *l1[3], *l2[3]; /* by page size; NULL = none */

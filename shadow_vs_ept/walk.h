@@ -386,6 +386,10 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         psc_fill(m, a->va, &p);
     walk_done(w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
               n.writable ? rights : rights & ~PTE_W, e, a->store);
+    if (unlikely(level - 1 > n.size)) {
+        w->flags |= level == 2 ? TLB_PART_2M : TLB_PART_1G;
+        m->parts = true;
+    }
 }
 
 /* The six variants of a strategy's walk, and the table that picks one. fn(m, a, w, pwc, cached,

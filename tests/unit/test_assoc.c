@@ -146,9 +146,10 @@ static void plru_12_way_takes_turns(void **state)
     assoc_fini(&a);
 }
 
-static bool odd(uint64_t key, uint64_t ctx)
+static bool odd(uint64_t key, uint64_t val, uint64_t ctx)
 {
-    (void)ctx;
+    assert_int_equal(val, key);
+    assert_int_equal(ctx, 0);
     return key & 1;
 }
 
