@@ -12,7 +12,7 @@
  *          ("combined" in the nested case: it skips the host walk too), npsc[] likewise by gpa
  * prefix. amd:   pwc keyed by the host-physical address of a non-leaf entry, of either table. ntlb:
  * gfn -> hfn in both. As the architecture demands, an entry enters a walk cache only with its
- * accessed bit set: ours enter at the end of a walk that completed.
+ * accessed bit set: psc[] and npsc[] at the end of a walk, pwc when an entry is read so.
  *
  * A bits are set when the walk completes, D when a store completes; a failed walk writes nothing.
  */
@@ -40,12 +40,15 @@ ALWAYS_INLINE uint64_t psc_key(uint64_t va, unsigned level, unsigned tag)
     return psc_prefix(va, level) << 16 | (uint64_t)tag << 3 | 1;
 }
 
-/* Read the entry at ea, through what caches table reads. */
+/* Read the entry at ea, through what caches table reads. Entries of a linear table (the guest's, a
+ * shadow table) are cached for the PCID in use: nothing is invalidated when a process ends, and the
+ * frames of its tables may become another's. Host-physical addresses end below bit 52. */
 ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsigned level,
-                                 const enum pwc_kind pwc, const bool cached)
+                                 const bool linear, const enum pwc_kind pwc, const bool cached)
 {
+    const uint64_t key = ea | 1 | (linear ? (uint64_t)m->tag << 52 : 0);
     if (pwc == PWC_AMD && level > 1 && m->pwc.ways) {
-        uint64_t *v = assoc_get(&m->pwc, ea >> 3, ea | 1);
+        uint64_t *v = assoc_get(&m->pwc, ea >> 3, key);
         if (v) {
             m->c.pwc_hits++;
             return *v;
@@ -55,9 +58,9 @@ ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsign
     if (cached)
         m->c.v[CTR_pt_l1_hits + cache_access(m, ea)]++;
     uint64_t e = *(const uint64_t *)(m->pool + ea);
-    if (pwc == PWC_AMD && level > 1 && m->pwc.ways && (e & (PTE_P | PTE_A)) == (PTE_P | PTE_A) &&
-        !pte_is_leaf(e, level))
-        assoc_put(&m->pwc, ea >> 3, ea | 1, e);
+    if (pwc == PWC_AMD && level > 1 && m->pwc.ways &&
+        (e & (PTE_P | PTE_A | PTE_PS)) == (PTE_P | PTE_A))
+        assoc_put(&m->pwc, ea >> 3, key, e);
     return e;
 }
 
@@ -178,7 +181,7 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
         hpa_t ea = base + table + 8 * level_index(a->va, level);
         p.ea[level] = ea;
         p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0);
-        e = walk_read(m, w, ea, level, pwc, cached);
+        e = walk_read(m, w, ea, level, true, pwc, cached);
         w->refs++;
         walk_note(log, dim, level, 0, ea - base, ea, e);
         if (unlikely(!(e & PTE_P))) {
@@ -246,7 +249,7 @@ ALWAYS_INLINE bool nested_steps(struct mmu *m, gpa_t gpa, unsigned guest_level, 
 #pragma GCC unroll 4
     for (; level >= 1; level--) {
         hpa_t ea = n->table + 8 * level_index(gpa, level);
-        uint64_t e = walk_read(m, w, ea, level, pwc, cached);
+        uint64_t e = walk_read(m, w, ea, level, false, pwc, cached);
         if (pwc == PWC_INTEL) {
             n->ea[level] = ea;
             n->above[level] = n->rights & PTE_W ? PSC_W : 0;
@@ -350,7 +353,7 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         p.ea[level] = n.hpa;
         p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0) | w->refs |
                          w->refs_nested << 6;
-        e = walk_read(m, w, n.hpa, level, pwc, cached);
+        e = walk_read(m, w, n.hpa, level, true, pwc, cached);
         w->refs++;
         walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
         if (unlikely(!(e & PTE_P))) {

@@ -481,6 +481,67 @@ static void every_configuration_computes_the_same(void **state)
     }
 }
 
+/* ---- frames of an ended process's tables come back as tables of another ----
+ *
+ * With PCIDs nothing is invalidated when a process ends: what is cached of its tables is tagged
+ * with a PCID that is loaded without CR3_KEEP when it is used again.
+ */
+
+/* Four pages at `at`, stored to; each is where an uncached walk says. */
+static void map_and_store(struct user *u, gva_t at)
+{
+    struct hw *h = u->hw;
+    gva_t a;
+    assert_int_equal(u_mmap(u, at, 4 << 12, GK_READ | GK_WRITE, GK_FIXED | GK_4K, &a), GK_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        struct access load = {a + (i << 12), false};
+        struct walk w;
+        st64(u, load.va, i);
+        h->mvm->paging->explain(h->mmu, &load, &w, &(struct walk_log){0});
+        assert_int_equal(w.status, WALK_OK);
+        assert_ptr_equal(h->mmu->hot.page, host_ptr(h->host, w.page));
+    }
+}
+
+static void recycle(struct user *u, void *arg)
+{
+    const gva_t root = 1ull << 39, pdpt = 1ull << SHIFT_1G, pd = 1ull << SHIFT_2M;
+    gva_t spare = u_alloc(u, 1 << 20);
+    int child;
+    (void)arg;
+    st(u, spare);
+    for (unsigned round = 0; round < 20; round++) {
+        assert_int_equal(u_fork(u, &child), GK_OK);
+        assert_int_equal(u_switch(u, child), GK_OK);
+        map_and_store(u, root);
+        map_and_store(u, root + pdpt);
+        map_and_store(u, root + pdpt + pd);
+        assert_int_equal(u_exit(u, child), GK_OK);
+        for (unsigned i = 0; i < round;
+             i++) /* data takes some frames: which become tables varies */
+            st(u, spare += PAGE_SIZE);
+        map_and_store(u, 2 * root + pdpt + pd);
+        assert_int_equal(u_munmap(u, 2 * root + pdpt + pd, 4 << 12), GK_OK);
+    }
+}
+
+static void tables_of_an_ended_process_are_forgotten(void **state)
+{
+    (void)state;
+    static const char *const paging[] = {"native", "shadow", "ept"};
+    static const char *const cpus[] = {"skx", "zen3"};
+    for (unsigned n = 0; n < 6; n++) {
+        const struct cpu *cpu = preset(cpus[n % 2]);
+        struct vm_config c = config(paging[n / 2], cpu);
+        struct result r;
+        assert_true(cpu->pcid);
+        run_checked(&c, recycle, NULL, &r);
+        if (r.outcome != OUTCOME_OK)
+            fail_msg("%s on %s: %s", c.paging, cpu->name, r.detail);
+        cpu_free(cpu);
+    }
+}
+
 /* Without VPID each exit costs the TLBs; with it none does. */
 static void vpid_decides_whether_exits_flush(void **state)
 {
@@ -512,6 +573,7 @@ int main(void)
         cmocka_unit_test(a_page_the_host_takes_is_refilled_and_others_survive),
         cmocka_unit_test(a_guest_that_maps_its_tables_is_no_crash),
         cmocka_unit_test(every_configuration_computes_the_same),
+        cmocka_unit_test(tables_of_an_ended_process_are_forgotten),
         cmocka_unit_test(vpid_decides_whether_exits_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
