@@ -79,6 +79,9 @@ double stat_geomean(const double *x, size_t n)
     return n ? exp(sum / (double)n) : NAN;
 }
 
+/* One sample says nothing about its spread. */
+static struct interval without_spread(double mid) { return (struct interval){mid, NAN, NAN, 1}; }
+
 /* Percentile interval of STAT_RESAMPLES values, which are sorted in place. */
 static struct interval percentile(double mid, double *boot, size_t n)
 {
@@ -96,6 +99,8 @@ struct interval stat_bootstrap(const double *x, size_t n, uint64_t seed)
         n = STAT_MAX;
     if (n == 0)
         return (struct interval){NAN, NAN, NAN, 0};
+    if (n == 1)
+        return without_spread(x[0]);
     rng_seed(&r, seed);
     for (size_t k = 0; k < STAT_RESAMPLES; k++) {
         for (size_t i = 0; i < n; i++)
@@ -114,6 +119,8 @@ struct interval stat_ratio(const double *a, const double *b, size_t n, uint64_t 
         n = STAT_MAX;
     if (n == 0)
         return (struct interval){NAN, NAN, NAN, 0};
+    if (n == 1)
+        return without_spread(a[0] / b[0]);
     rng_seed(&r, seed);
     for (size_t k = 0; k < STAT_RESAMPLES; k++) {
         for (size_t i = 0; i < n; i++) {
@@ -129,11 +136,11 @@ struct interval stat_ratio(const double *a, const double *b, size_t n, uint64_t 
 double stat_noise_floor(const double *a, const double *b, size_t n, uint64_t seed)
 {
     struct interval i = stat_ratio(a, b, n, seed);
-    return fmax(fabs(i.hi - 1), fabs(i.lo - 1));
+    return fmax(i.hi, 1 / i.lo) - 1; /* NAN only when both are */
 }
 
 bool stat_resolved(struct interval ratio, double floor)
 {
     bool excludes = ratio.lo > 1 || ratio.hi < 1;
-    return excludes && fabs(ratio.mid - 1) > floor;
+    return excludes && fmax(ratio.mid, 1 / ratio.mid) - 1 > floor;
 }

@@ -1,7 +1,8 @@
 /* stats.h: medians and bootstrap intervals of timings.
  *
  * Intervals are 95 % percentile bootstrap, 10,000 resamples, from a given seed: the same samples
- * give the same interval everywhere. They are slightly narrow below about 10 samples.
+ * give the same interval everywhere. They are slightly narrow below about 10 samples;
+ * one sample has none (lo = hi = NAN).
  */
 #ifndef NB_BENCH_STATS_H
 #define NB_BENCH_STATS_H
@@ -30,8 +31,9 @@ struct interval stat_bootstrap(const double *x, size_t n, uint64_t seed);
 /* median(a) / median(b); a[i] and b[i] are of the same round, and rounds are resampled in pairs. */
 struct interval stat_ratio(const double *a, const double *b, size_t n, uint64_t seed);
 
-/* What two runs of the same program seem to differ by: the larger distance from 1 of the A/A
- * interval. */
+/* What two runs of the same program seem to differ by: the end of the A/A interval farther from 1,
+ * as a factor, less 1. Twice as fast and half as fast are the same distance: which side is divided
+ * by which does not matter. NAN for one sample. */
 double stat_noise_floor(const double *a, const double *b, size_t n, uint64_t seed);
 
 /* A ratio counts as a difference when its interval excludes 1 and it exceeds the noise floor. */

@@ -36,8 +36,11 @@ static void test_empty_and_one(void **state)
     assert_true(isnan(stat_bootstrap(x, 0, 1).mid));
     assert_true(isnan(stat_ratio(x, x, 0, 1).mid));
     NEAR(stat_stddev(x, 1), 0, 0);
-    NEAR(stat_bootstrap(x, 1, 1).lo, 7, 0);
-    NEAR(stat_bootstrap(x, 1, 1).hi, 7, 0);
+    NEAR(stat_bootstrap(x, 1, 1).mid, 7, 0);
+    assert_true(isnan(stat_bootstrap(x, 1, 1).lo)); /* one sample has no spread to show */
+    assert_true(isnan(stat_ratio(x, x, 1, 1).hi));
+    assert_true(isnan(stat_noise_floor(x, x, 1, 1)));
+    assert_false(stat_resolved(stat_ratio(x, x, 1, 1), 0));
 }
 
 /* Insertion sort and qsort must agree across the size where one takes over from the other. */
@@ -114,6 +117,8 @@ static void test_resolved(void **state)
     assert_true(stat_resolved((struct interval){0.8, 0.7, 0.9, 9}, 0.05));
     assert_false(stat_resolved((struct interval){1.2, 0.9, 1.3, 9}, 0.05)); /* may be 1 */
     assert_false(stat_resolved((struct interval){1.2, 1.1, 1.3, 9}, 0.25)); /* below the noise */
+    assert_true(stat_resolved((struct interval){2, 1.8, 2.2, 9}, 0.6));
+    assert_true(stat_resolved((struct interval){0.5, 0.45, 0.55, 9}, 0.6)); /* the same, inverted */
 }
 
 static void test_noise_floor(void **state)
@@ -123,6 +128,7 @@ static void test_noise_floor(void **state)
     (void)state;
     NEAR(stat_noise_floor(a, b, 6, 1), 0, 0);
     NEAR(stat_noise_floor(c, a, 6, 1), 0.1, 1e-12);
+    NEAR(stat_noise_floor(a, c, 6, 1), 0.1, 1e-12);
 }
 
 /* Coverage: the interval of 15 samples of a skewed law holds the law's median about 95 times in
