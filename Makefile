@@ -26,6 +26,7 @@ endif
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wwrite-strings \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wformat=2 -Werror
 GIT := $(shell git describe --always --dirty --abbrev=7 2>/dev/null || cat .git-version 2>/dev/null || echo unknown)
+DIFF := $(if $(findstring -dirty,$(GIT)),$(shell git diff HEAD 2>/dev/null | git hash-object --stdin | cut -c1-16))
 
 CPPFLAGS += -I. -D_GNU_SOURCE
 CFLAGS += -std=gnu11 $(OPT) $(WARN) -fno-strict-aliasing -ffp-contract=off
@@ -75,9 +76,9 @@ FORCE:
 $(B)/flags: FORCE
 	$(call stamp,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 $(B)/version: FORCE
-	$(call stamp,$(VERSION) $(GIT))
+	$(call stamp,$(VERSION) $(GIT) $(DIFF))
 $(B)/bench/version.o: $(B)/version
-$(B)/bench/version.o: CPPFLAGS += -DNB_VERSION='"$(VERSION)"' -DNB_GIT='"$(GIT)"' -DNB_OPT='"$(strip $(OPT))"'
+$(B)/bench/version.o: CPPFLAGS += -DNB_VERSION='"$(VERSION)"' -DNB_GIT='"$(GIT)"' -DNB_DIFF='"$(DIFF)"' -DNB_OPT='"$(strip $(OPT))"'
 $(B)/data-folder: FORCE
 	$(call stamp,$(DATA))
 DATA_OBJS := $(patsubst %.c,$(B)/%.o,$(shell grep -l NB_DATADIR $(SRCS)))

@@ -43,6 +43,13 @@ static void put(json_t *to, const char *key, json_t *value) { json_object_set_ne
 
 static void put_file(json_t *to, const char *key, const char *path) { put(to, key, line_of(path)); }
 
+static void put_file_in(json_t *to, const char *key, const char *dir, const char *name)
+{
+    char *path = strf("%s/%s", dir, name);
+    put_file(to, key, path);
+    free(path);
+}
+
 /* Every file of a directory as one object, or null when there is no such directory. */
 static json_t *dir_of(const char *path)
 {
@@ -120,6 +127,25 @@ static json_t *caches(void)
     return list;
 }
 
+/* Packages: processors have one each. Null when the kernel does not tell. */
+static json_t *sockets(void)
+{
+    bool seen[256] = {false};
+    json_int_t n = 0;
+    for (long i = 0; i < sysconf(_SC_NPROCESSORS_CONF); i++) {
+        char *path = strf("/sys/devices/system/cpu/cpu%ld/topology/physical_package_id", i);
+        json_t *id = line_of(path);
+        json_int_t v = json_is_integer(id) ? json_integer_value(id) : -1;
+        if (v >= 0 && v < (json_int_t)ARRAY_SIZE(seen) && !seen[v]) {
+            seen[v] = true;
+            n++;
+        }
+        json_decref(id);
+        free(path);
+    }
+    return n ? json_integer(n) : json_null();
+}
+
 static json_t *cpu_object(void)
 {
     char *text = read_file("/proc/cpuinfo", NULL);
@@ -130,6 +156,7 @@ static json_t *cpu_object(void)
     put(j, "stepping", field_of(text, "stepping"));
     put(j, "microcode", field_of(text, "microcode"));
     put(j, "mhz", field_of(text, "cpu MHz"));
+    put(j, "sockets", sockets());
     put(j, "cores_per_socket", field_of(text, "cpu cores"));
     put(j, "flags", text ? cpu_flags(text) : json_null());
     put(j, "online", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
@@ -143,15 +170,60 @@ static json_t *cpu_object(void)
     return j;
 }
 
+/* Lines of a file but its heading, as strings; null when it cannot be read. */
+static json_t *lines_after_first(const char *path)
+{
+    char *text = read_file(path, NULL), *save = NULL;
+    json_t *a = text ? json_array() : json_null();
+    char *line = text ? strtok_r(text, "\n", &save) : NULL;
+    while (line && (line = strtok_r(NULL, "\n", &save)))
+        json_array_append_new(a, json_string(line));
+    free(text);
+    return a;
+}
+
+/* Memory and distances of each NUMA node, or null when the kernel does not tell. */
+static json_t *numa_array(void)
+{
+    json_t *a = json_array();
+    for (int node = 0; node < 1024; node++) {
+        char *dir = strf("/sys/devices/system/node/node%d", node), *file = strf("%s/distance", dir);
+        bool there = access(dir, F_OK) == 0;
+        if (there) {
+            json_t *j = json_pack("{si}", "node", node);
+            char *distance = read_file(file, NULL), *memory, *path = strf("%s/meminfo", dir),
+                 key[40];
+            memory = read_file(path, NULL);
+            snprintf(key, sizeof key, "Node %d MemTotal", node);
+            if (distance)
+                distance[strcspn(distance, "\n")] = 0;
+            put(j, "distances", distance ? json_string(distance) : json_null());
+            put(j, "total", field_of(memory, key));
+            put_file_in(j, "cpus", dir, "cpulist");
+            json_array_append_new(a, j);
+            free(distance);
+            free(memory);
+            free(path);
+        }
+        free(dir);
+        free(file);
+    }
+    if (json_array_size(a))
+        return a;
+    json_decref(a);
+    return json_null();
+}
+
 static json_t *memory_object(void)
 {
     char *text = read_file("/proc/meminfo", NULL);
     json_t *j = json_object();
     put(j, "total", field_of(text, "MemTotal"));
     put(j, "swap_total", field_of(text, "SwapTotal"));
-    put(j, "swaps", line_of("/proc/swaps"));
+    put(j, "swaps", lines_after_first("/proc/swaps"));
     put_file(j, "zswap", "/sys/module/zswap/parameters/enabled");
     put_file(j, "numa_nodes", "/sys/devices/system/node/online");
+    put(j, "numa", numa_array());
     put(j, "thp", dir_of("/sys/kernel/mm/transparent_hugepage"));
     put(j, "ksm", dir_of("/sys/kernel/mm/ksm"));
     put_file(j, "overcommit_memory", "/proc/sys/vm/overcommit_memory");
@@ -237,9 +309,15 @@ static json_t *hypervisor(void)
 static json_t *cgroup_object(void)
 {
     json_t *j = json_object();
-    put_file(j, "cpu_max", "/sys/fs/cgroup/cpu.max");
-    put_file(j, "memory_max", "/sys/fs/cgroup/memory.max");
-    put_file(j, "cpuset", "/sys/fs/cgroup/cpuset.cpus.effective");
+    char *text = read_file("/proc/self/cgroup", NULL), *own = text ? strstr(text, "0::/") : NULL;
+    if (own)
+        own[strcspn(own, "\n")] = 0;
+    char *dir = strf("/sys/fs/cgroup%s", own && own[4] ? own + 3 : "");
+    put_file_in(j, "cpu_max", dir, "cpu.max");
+    put_file_in(j, "memory_max", dir, "memory.max");
+    put_file_in(j, "cpuset", dir, "cpuset.cpus.effective");
+    free(dir);
+    free(text);
     return j;
 }
 
@@ -252,6 +330,7 @@ static json_t *build_object(void)
     put(j, "dirty",
         strcmp(nb_git, "unknown") == 0 ? json_null()
                                        : json_boolean(strstr(nb_git, "dirty") != NULL));
+    put(j, "diff_hash", *nb_diff ? json_string(nb_diff) : json_null());
     put(j, "compiler", json_string(nb_compiler));
     put(j, "libc", json_string(gnu_get_libc_version()));
 #ifndef NB_NO_JEMALLOC
@@ -286,7 +365,7 @@ static json_t *limits_object(void)
 }
 
 /* What moves from minute to minute: not part of the hash. */
-static json_t *activity(void)
+json_t *env_activity(void)
 {
     char *stat = read_file("/proc/stat", NULL);
     json_t *j = json_object();
@@ -316,7 +395,7 @@ json_t *env_capture(void)
     put(j, "cgroup", cgroup_object());
     put(j, "build", build_object());
     put(j, "limits", limits_object());
-    put(j, "activity", activity());
+    put(j, "activity", env_activity());
     return j;
 }
 

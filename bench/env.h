@@ -10,6 +10,8 @@
 
 json_t *env_capture(void);
 void env_redact(json_t *);
+/* Load, steal time, context switches: what moves while a run lasts. */
+json_t *env_activity(void);
 /* 16 hex digits over the parts that do not change from minute to minute. */
 void env_hash(const json_t *, char out[17]);
 /* "2-D paging hardware: no (...)." from malloc. */

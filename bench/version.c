@@ -7,6 +7,9 @@
 #ifndef NB_GIT
 #define NB_GIT "unknown"
 #endif
+#ifndef NB_DIFF
+#define NB_DIFF ""
+#endif
 #ifndef NB_OPT
 #define NB_OPT ""
 #endif
@@ -18,4 +21,5 @@
 
 const char nb_version[] = NB_VERSION;
 const char nb_git[] = NB_GIT;
+const char nb_diff[] = NB_DIFF;
 const char nb_compiler[] = COMPILER " " NB_OPT;

@@ -5,6 +5,7 @@
 extern const char nb_version[]; /* "0.1.0" */
 extern const char
     nb_git[]; /* abbreviated commit, "-dirty" when the tree had changes, or "unknown" */
+extern const char nb_diff[];     /* hash of those changes, or "" */
 extern const char nb_compiler[]; /* "gcc 12.2.0 -O2 ..." */
 
 #endif
