@@ -75,6 +75,14 @@ void cell_argv_free(char **argv)
 
 char *cell_path(const char *dir, const struct cell *c) { return strf("%s/%s.json", dir, c->id); }
 
+/* An id leaves the seed out; a plan of another root seed wants another result. */
+static bool same_seed(const json_t *j, const struct cell *c)
+{
+    const char *text = json_string_value(json_object_get(j, "seed"));
+    uint64_t seed;
+    return c->seeded ? text && parse_u64(text, &seed) && seed == c->seed : !text;
+}
+
 json_t *cell_finished(const char *dir, const struct cell *c)
 {
     char *path = cell_path(dir, c);
@@ -82,7 +90,7 @@ json_t *cell_finished(const char *dir, const struct cell *c)
     const char *id = json_string_value(json_object_get(j, "id"));
     const char *status = json_string_value(json_object_get(j, "status"));
     free(path);
-    if (id && status && strcmp(id, c->id) == 0 &&
+    if (id && status && strcmp(id, c->id) == 0 && same_seed(j, c) &&
         (strcmp(status, "ok") == 0 || strcmp(status, "skipped") == 0))
         return j;
     json_decref(j);
@@ -111,6 +119,14 @@ static char *outcome_of(const json_t *record)
     return strf("%s%s%s", status, detail && *detail ? ": " : "", detail ? detail : "");
 }
 
+/* Can it stand in JSON? Programs and file names may hold any bytes. */
+static bool utf8(const char *s)
+{
+    json_t *j = json_string(s);
+    json_decref(j);
+    return j != NULL;
+}
+
 const char *cell_status(int code, const char *out, size_t len, const char *errors, json_t **record,
                         char **why)
 {
@@ -125,6 +141,9 @@ const char *cell_status(int code, const char *out, size_t len, const char *error
         *why = strf("printed no JSON: line %d: %s", e.line, e.text);
     else if (!(*why = outcome_of(*record)) && code != 0)
         *why = strf("exit %d: %s", code, *errors ? errors : "no message");
+    for (char *p = *why; p && *p && !utf8(*why); p++)
+        if (*p & 0x80)
+            *p = '?';
     if (code == NB_SKIP)
         return "skipped";
     return *why ? "failed" : "ok";
@@ -133,6 +152,7 @@ const char *cell_status(int code, const char *out, size_t len, const char *error
 void cell_start(const struct origin *o, const struct cell *c, struct proc *p)
 {
     char **argv = cell_argv(o, c);
+    log_info("%s: nestbed %s", c->name, c->command);
     proc_start(p, argv, o->timeout);
     cell_argv_free(argv);
 }

@@ -21,8 +21,8 @@ char **cell_argv(const struct origin *, const struct cell *);
 void cell_argv_free(char **argv);
 
 char *cell_path(const char *dir, const struct cell *); /* DIR/<id>.json */
-/* The file of a finished cell (ok or skipped), or NULL: missing, unreadable, of another cell,
- * failed. */
+/* The file of a finished cell (ok or skipped), or NULL: missing, unreadable, of another cell or
+ * seed, failed. */
 json_t *cell_finished(const char *dir, const struct cell *);
 /* Empty cell document: identity and origin. */
 json_t *cell_new(const struct origin *, const struct cell *);

@@ -68,13 +68,17 @@ static void put_text(const struct results *r, const char *name,
 /* SHA256SUMS over all files but itself, by coreutils' sha256sum. */
 static void checksums(const char *dir)
 {
-    char *script =
-        strf("cd '%s' && find . -type f ! -name SHA256SUMS ! -name '*.tmp*' | LC_ALL=C sort | "
-             "tr '\\n' '\\0' | xargs -0 sha256sum",
-             dir);
-    char *argv[] = {find_tool("sh"), strf("-c"), script, NULL}, *path = strf("%s/SHA256SUMS", dir);
+    char *argv[] =
+        {find_tool("sh"),
+         strf("-c"),
+         strf("cd -- \"$1\" && find . -type f ! -name SHA256SUMS ! -name '*.tmp*' -print0 | "
+              "LC_ALL=C sort -z | xargs -0 sha256sum"),
+         strf("sh"),
+         strf("%s", dir),
+         NULL},
+         *path = strf("%s/SHA256SUMS", dir);
     struct proc p;
-    if (argv[0] && !strchr(dir, '\'')) {
+    if (argv[0]) {
         int code = proc_run(&p, argv, 60);
         size_t len;
         char *text = proc_output(&p, &len);
@@ -85,9 +89,8 @@ static void checksums(const char *dir)
         free(text);
         proc_close(&p);
     }
-    free(argv[0]);
-    free(argv[1]);
-    free(script);
+    for (unsigned i = 0; i < ARRAY_SIZE(argv); i++)
+        free(argv[i]);
     free(path);
 }
 

@@ -82,7 +82,7 @@ static int gnuplot(const char *dir, const struct figure *g, const char *fmt)
     char *tool = find_tool("gnuplot");
     char *argv[] = {find_tool("sh"),
                     strf("-c"),
-                    strf("cd \"$1\" && exec \"$2\" -e \"fmt='$3'\" \"$4.gp\""),
+                    strf("cd -- \"$1\" && exec \"$2\" -e \"fmt='$3'\" \"$4.gp\""),
                     strf("sh"),
                     strf("%s", dir),
                     tool,
@@ -94,7 +94,7 @@ static int gnuplot(const char *dir, const struct figure *g, const char *fmt)
     char *out = proc_output(&p, NULL), *err = read_fd(p.err, NULL);
     if (strcmp(fmt, "dumb") == 0)
         printf("%s\nFigure %d. %s [%s]\n\n", out, g->number, g->caption, g->tag);
-    if (code != 0)
+    if (code != 0 && !interrupted())
         fprintf(stderr, "nestbed: gnuplot failed on %s/%s.gp:\n%s", dir, g->stem, err);
     free(out);
     free(err);

@@ -10,7 +10,7 @@
 
 #include "base/base.h"
 
-enum type { BOOL, TEXT, COUNT, SECONDS, MIN_TIME, FORMAT, UNIT };
+enum type { BOOL, TEXT, COUNT, SECONDS, MIN_TIME, FORMAT, UNIT, COLOR };
 
 static const struct flag {
     const char *name;
@@ -33,7 +33,7 @@ static const struct flag {
     FLAG("format", FORMAT, format),
     FLAG("out", TEXT, out),
     FLAG("out_format", FORMAT, out_format),
-    FLAG("color", TEXT, color),
+    FLAG("color", COLOR, color),
     FLAG("counters_tabular", BOOL, tabular),
     FLAG("perf_counters", TEXT, perf_counters),
     FLAG("context", TEXT, context),
@@ -47,11 +47,8 @@ static const struct {
 
 void flags_init(struct bench_flags *f)
 {
-    *f = (struct bench_flags){.interleave = true,
-                              .format = "console",
-                              .out_format = "json",
-                              .color = "auto",
-                              .time_unit = "us"};
+    *f = (struct bench_flags){
+        .interleave = true, .format = "console", .out_format = "json", .time_unit = "us"};
 }
 
 static bool parse_bool(const char *v, bool *out)
@@ -110,7 +107,7 @@ static bool one_of(const char *v, const char *list)
 static bool set(struct bench_flags *f, const struct flag *flag, const char *v)
 {
     char *field = (char *)f + flag->offset;
-    bool fine = true;
+    bool fine = true, on = false;
     f->display_given |= flag->offset == offsetof(struct bench_flags, display_aggregates_only);
     switch (flag->type) {
     case BOOL:
@@ -127,6 +124,11 @@ static bool set(struct bench_flags *f, const struct flag *flag, const char *v)
     case UNIT:
         fine = one_of(v, "ns us ms s");
         break;
+    case COLOR:
+        fine = strcmp(v, "auto") == 0 || parse_bool(v, &on);
+        if (fine)
+            f->color = *v == 'a' ? WHEN_AUTO : on ? WHEN_ALWAYS : WHEN_NEVER;
+        return fine;
     case TEXT:
         break;
     }
@@ -143,7 +145,8 @@ static const char *expected(enum type t)
                                        [SECONDS] = "seconds",
                                        [MIN_TIME] = "seconds (0.5 or 0.5s) or rounds (20x)",
                                        [FORMAT] = "console, json or csv",
-                                       [UNIT] = "ns, us, ms or s"};
+                                       [UNIT] = "ns, us, ms or s",
+                                       [COLOR] = "auto, true or false"};
     return text[t];
 }
 
@@ -202,12 +205,17 @@ static bool take(struct bench_flags *f, const char *arg)
 bool flags_take(struct bench_flags *f, int *argc, char **argv)
 {
     int kept = 1;
+    uint64_t level;
     for (int i = 1; i < *argc; i++) {
         if (strncmp(argv[i], "--benchmark_", 12) == 0) {
             if (!take(f, argv[i]))
                 return false;
         } else if (strncmp(argv[i], "--v=", 4) == 0) {
-            f->verbosity = (unsigned)atoi(argv[i] + 4);
+            if (!parse_u64(argv[i] + 4, &level)) {
+                fprintf(stderr, "nestbed bench: %s: expected a number\n", argv[i]);
+                return false;
+            }
+            f->verbosity = level > 2 ? 2 : (unsigned)level;
         } else {
             argv[kept++] = argv[i];
         }

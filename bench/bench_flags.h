@@ -9,13 +9,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "bench/print.h"
+
 struct bench_flags {
     bool list_tests, dry_run, interleave, aggregates_only, display_aggregates_only, tabular;
-    const char *filter, *format, *out, *out_format, *color, *perf_counters, *context, *time_unit;
+    const char *filter, *format, *out, *out_format, *perf_counters, *context, *time_unit;
     double min_time, min_warmup; /* seconds */
     unsigned min_rounds;         /* from <int>x */
     unsigned repetitions;        /* 0 = not given */
-    unsigned verbosity;
+    unsigned verbosity;          /* 1: the command of each cell, 2: all */
+    enum when color;
     bool display_given; /* display_aggregates_only was said; else the console shows medians only */
 };
 

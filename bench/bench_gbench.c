@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/bench_rundir.h"
 #include "bench/bench_util.h"
 #include "bench/stats.h"
 #include "bench/version.h"
@@ -123,7 +124,7 @@ static json_t *iteration(struct maker *m, const struct cell *c, json_t *rec, siz
     return e;
 }
 
-static double aggregate_of(unsigned which, const double *x, size_t n)
+static double aggregate_of(unsigned which, const double *x, size_t n, uint64_t seed)
 {
     switch (which) {
     case 0:
@@ -133,11 +134,11 @@ static double aggregate_of(unsigned which, const double *x, size_t n)
     case 2:
         return stat_stddev(x, n);
     case 3:
-        return stat_stddev(x, n) / stat_mean(x, n);
+        return stat_mean(x, n) > 0 ? stat_stddev(x, n) / stat_mean(x, n) : 0;
     case 4:
-        return stat_bootstrap(x, n, 1).lo;
+        return stat_bootstrap(x, n, seed).lo;
     default:
-        return stat_bootstrap(x, n, 1).hi;
+        return stat_bootstrap(x, n, seed).hi;
     }
 }
 
@@ -162,10 +163,10 @@ static void aggregates(struct maker *m, const struct cell *c, json_t *rec, const
         json_t *e = entry(m, c, names[i], t->n);
         json_object_set_new(e, "aggregate_name", json_string(names[i]));
         json_object_set_new(e, "aggregate_unit", json_string(cv ? "percentage" : "time"));
-        put_times(m, e, (json_int_t)t->n, aggregate_of(i, t->real, t->n),
-                  aggregate_of(i, t->cpu, t->n), cv ? 1 : m->per_second);
+        put_times(m, e, (json_int_t)t->n, aggregate_of(i, t->real, t->n, c->seed),
+                  aggregate_of(i, t->cpu, t->n, c->seed), cv ? 1 : m->per_second);
         put_counters(e, rec);
-        put_rate(e, t, t->rated ? aggregate_of(i, t->rate, t->n) : 0);
+        put_rate(e, t, t->rated ? aggregate_of(i, t->rate, t->n, c->seed) : 0);
     }
 }
 
@@ -199,6 +200,15 @@ static void timed(struct maker *m, const struct cell *c, json_t *cell)
         aggregates(m, c, rec, &t);
 }
 
+/* A cell that ran once; one whose times were taken out (results/reference) has no entry. */
+static void once(struct maker *m, const struct cell *c, json_t *cell)
+{
+    double real = num(cell, "wall_seconds"),
+           cpu = num(cell, "user_seconds") + num(cell, "system_seconds");
+    if (isfinite(real) && isfinite(cpu))
+        iteration(m, c, json_object_get(cell, "record"), 0, 1, real, cpu);
+}
+
 static void modelled(struct maker *m, const struct cell *c, json_t *rec)
 {
     double cycles = 1000 * rec_cycles(rec, "total") / rec_counter(rec, "accesses");
@@ -221,13 +231,19 @@ json_t *gbench_entries(const struct results *r, const struct bench_flags *f, boo
         else if (c->kind == CELL_TIMED)
             timed(&m, c, cell);
         else
-            iteration(&m, c, json_object_get(cell, "record"), 0, 1, num(cell, "wall_seconds"),
-                      num(cell, "user_seconds") + num(cell, "system_seconds"));
+            once(&m, c, cell);
         json_int_t member, family = family_of(&m, c->name, &member);
         if (json_array_size(m.entries) > before)
             m.families[family].members++;
     }
     return m.entries;
+}
+
+/* Names from outside may be any bytes. */
+static json_t *text(const char *s)
+{
+    json_t *j = json_string(s);
+    return j ? j : json_string("(not UTF-8)");
 }
 
 /* "k=v,k=v" as strings of the context. */
@@ -238,7 +254,7 @@ static void put_context(json_t *context, const char *pairs)
         char *eq = strchr(p, '=');
         if (eq) {
             *eq = 0;
-            json_object_set_new(context, p, json_string(eq + 1));
+            json_object_set_new(context, p, text(eq + 1));
         }
     }
     free(copy);
@@ -260,16 +276,6 @@ static size_t not_ok(const struct results *r)
     return n;
 }
 
-static bool redacted(const struct results *r)
-{
-    char *path = strf("%s/env.json", r->dir);
-    json_t *env = json_load_file(path, 0, NULL);
-    bool yes = json_is_true(json_object_get(env, "redacted"));
-    json_decref(env);
-    free(path);
-    return yes;
-}
-
 json_t *gbench_document(const struct results *r, const struct bench_flags *f, json_t *entries)
 {
     char date[40], host[256] = "", zone[8] = "";
@@ -281,15 +287,15 @@ json_t *gbench_document(const struct results *r, const struct bench_flags *f, js
     strftime(zone, sizeof zone, "%z", &tm); /* +hhmm */
     gethostname(host, sizeof host - 1);
     int known = getloadavg(load, 3);
-    bool hide = redacted(r);
+    bool hide = rundir_redacted(r->dir);
     char *program = program_path(), *when = strf("%s%.3s:%s", date, zone, zone + 3),
          *bad = strf("%zu", not_ok(r));
     json_t *context =
-        json_pack("{ss ss ss sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name",
-                  hide ? "-" : host, "executable", hide ? "nestbed" : program, "num_cpus",
-                  (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(), "caches",
-                  "load_avg", "library_version", nb_version, "library_build_type", "release",
-                  "json_schema_version", 1, "nestbed_git", nb_git, "failed_cells", bad);
+        json_pack("{ss so so sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name",
+                  text(hide ? "-" : host), "executable", text(hide ? "nestbed" : program),
+                  "num_cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(),
+                  "caches", "load_avg", "library_version", nb_version, "library_build_type",
+                  "release", "json_schema_version", 1, "nestbed_git", nb_git, "failed_cells", bad);
     for (int i = 0; i < known; i++)
         json_array_append_new(json_object_get(context, "load_avg"), json_real(load[i]));
     if (f->context)
@@ -355,8 +361,10 @@ static void console(const json_t *entries, const struct bench_flags *f, enum sho
         const char *kind = json_string_value(json_object_get(e, "aggregate_unit"));
         bool ratio = kind && strcmp(kind, "percentage") == 0;
         double scale = ratio ? 100 : 1;
-        fprintf(out, "%-*s %12.4g %-2s %12.4g %-2s %12lld", width,
-                json_string_value(json_object_get(e, "name")), scale * num(e, "real_time"),
+        fprintf(out, "%s%-*s%s %12.4g %-2s %12.4g %-2s %12lld",
+                out == stdout ? color(STYLE_GOOD) : "", width,
+                json_string_value(json_object_get(e, "name")),
+                out == stdout ? color(STYLE_PLAIN) : "", scale * num(e, "real_time"),
                 ratio ? "%" : unit, scale * num(e, "cpu_time"), ratio ? "%" : unit,
                 (long long)json_integer_value(json_object_get(e, "iterations")));
         console_counters(e, f->tabular, out);

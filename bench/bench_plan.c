@@ -221,6 +221,11 @@ int plan_read(struct plan *p, const char *path, char *err, size_t errlen)
         }
     }
     free(text);
+    if (p->n == 0) {
+        snprintf(err, errlen,
+                 "%s: no cells in this plan; write a new one with `nestbed bench plan`", path);
+        return NB_DATAERR;
+    }
     return NB_OK;
 }
 

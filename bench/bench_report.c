@@ -33,6 +33,8 @@ static void escaped(FILE *f, const char *s)
             fputs("&gt;", f);
         else if (*s == '&')
             fputs("&amp;", f);
+        else if (*s == '"')
+            fputs("&quot;", f);
         else
             fputc(*s, f);
     }
@@ -95,7 +97,9 @@ static void exact_table(FILE *f, const struct results *r, const char *experiment
                   f);
         any = true;
         double accesses = rec_counter(rec, "accesses"), refs = rec_refs(rec);
-        fprintf(f, "<tr><td>%s</td>", c->name);
+        fputs("<tr><td>", f);
+        escaped(f, c->name);
+        fputs("</td>", f);
         cell_number(f, isnan(refs) ? num(rec, "refs") : refs);
         cell_number(f, 1000 * rec_counter(rec, "tlb_l2_misses") / accesses);
         cell_number(f, 1000 * rec_counter(rec, "exits") / accesses);
@@ -122,7 +126,9 @@ static void timed_table(FILE *f, const struct results *r, const char *experiment
                   "<th>samples</th></tr>\n",
                   f);
         any = true;
-        fprintf(f, "<tr><td>%s</td>", c->name);
+        fputs("<tr><td>", f);
+        escaped(f, c->name);
+        fputs("</td>", f);
         cell_number(f, v.mid / 1e6);
         cell_number(f, v.lo / 1e6);
         cell_number(f, v.hi / 1e6);
@@ -145,8 +151,11 @@ static void not_ok(FILE *f, const struct results *r)
                   "result</h2><table><tr><th>cell</th><th>status</th><th>reason</th></tr>\n",
                   f);
         any = true;
-        fprintf(f, "<tr><td>%s</td><td>%s</td><td>", r->plan.cells[i].name,
-                status ? status : "missing");
+        fputs("<tr><td>", f);
+        escaped(f, r->plan.cells[i].name);
+        fputs("</td><td>", f);
+        escaped(f, status ? status : "missing");
+        fputs("</td><td>", f);
         escaped(f, reason ? reason : "");
         fputs("</td></tr>\n", f);
     }

@@ -3,8 +3,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,6 +68,24 @@ char *rundir_find(const char *results, const char *run)
         results);
 }
 
+void rundir_lock(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* stays open: the lock ends with us */
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        die(NB_FAIL, "%s: another nestbed is at work in this run: wait for it, or stop it first",
+            dir);
+}
+
+bool rundir_redacted(const char *dir)
+{
+    char *path = strf("%s/env.json", dir);
+    json_t *env = json_load_file(path, 0, NULL);
+    bool yes = json_is_true(json_object_get(env, "redacted"));
+    json_decref(env);
+    free(path);
+    return yes;
+}
+
 void rundir_latest(const char *dir)
 {
     const char *name = strrchr(dir, '/');
@@ -86,7 +106,8 @@ static json_t *strings(int n, char **v)
 {
     json_t *a = json_array();
     for (int i = 0; i < n; i++)
-        json_array_append_new(a, json_string(v[i]));
+        if (json_array_append_new(a, json_string(v[i])) != 0) /* any bytes may come from outside */
+            json_array_append_new(a, json_string("(not UTF-8)"));
     return a;
 }
 
@@ -135,8 +156,10 @@ void manifest_write(const struct bench *b, int argc, char **argv, const char *st
     json_object_set_new(j, "schema", json_string("nestbed-run/1"));
     json_object_set_new(j, "version", json_string(nb_version));
     json_object_set_new(j, "git", json_string(b->origin.git));
-    json_object_set_new(j, "command", strings(argc, argv));
+    json_object_set_new(j, "command",
+                        strcmp(b->origin.host, "-") == 0 ? json_null() : strings(argc, argv));
     json_object_set_new(j, "plan_hash", json_string(b->origin.plan_hash));
+    json_object_set_new(j, "env_hash", json_string(b->origin.env_hash));
     json_object_set_new(j, "root_seed",
                         json_sprintf("0x%llx", (unsigned long long)b->plan.root_seed));
     json_object_set_new(j, "scale", json_string(scale_names[b->plan.scale]));
@@ -187,5 +210,17 @@ void env_write(const struct bench *b, bool redact)
     write_json(path, env, JSON_INDENT(2));
     json_decref(env);
     free(line);
+    free(path);
+}
+
+void env_finish(const struct bench *b)
+{
+    char *path = strf("%s/env.json", b->dir);
+    json_t *env = json_load_file(path, 0, NULL);
+    if (env && !json_is_true(json_object_get(env, "redacted"))) {
+        json_object_set_new(env, "activity_after", env_activity());
+        write_json(path, env, JSON_INDENT(2));
+    }
+    json_decref(env);
     free(path);
 }

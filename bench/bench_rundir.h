@@ -8,6 +8,9 @@
 char *rundir_new(const char *results, const struct origin *);
 /* `run` as a path, or as the name of a folder in `results`; dies when there is no plan in it. */
 char *rundir_find(const char *results, const char *run);
+/* Nobody else may work in this run while we live. */
+void rundir_lock(const char *dir);
+bool rundir_redacted(const char *dir); /* its env.json was written with --redact */
 /* Point results/latest at the run. */
 void rundir_latest(const char *dir);
 
@@ -16,5 +19,6 @@ void manifest_write(const struct bench *, int argc, char **argv, const char *sta
 /* Rounds, warm-up and harness of an interrupted run, so that it goes on as it began. */
 void manifest_read(struct bench *);
 void env_write(const struct bench *, bool redact);
+void env_finish(const struct bench *); /* load, steal and context switches when it ended */
 
 #endif

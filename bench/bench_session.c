@@ -1,6 +1,7 @@
 /* bench_session.c: `nestbed bench run` from plan to report. */
 #include "bench/bench_session.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,12 @@ unsigned processors(void)
 static void choose_harness(struct bench *b)
 {
     b->hyperfine = b->harness == HARNESS_BUILTIN ? NULL : find_tool("hyperfine");
+    json_t *program = json_string(b->origin.program);
+    if (!program && b->hyperfine && b->harness != HARNESS_HYPERFINE) {
+        free(b->hyperfine); /* it takes no path that is not UTF-8 */
+        b->hyperfine = NULL;
+    }
+    json_decref(program);
     if (b->harness == HARNESS_HYPERFINE && !b->hyperfine)
         die(NB_NODEVICE,
             "hyperfine is not installed: apt-get install hyperfine, or --harness=builtin");
@@ -108,47 +115,67 @@ static void banner(const struct bench *b)
     fprintf(stderr, "%s\nRunning %s\nRun on %u processors; %u exact cells at a time\n%s\n",
             utc("%Y-%m-%dT%H:%M:%S+00:00", when, sizeof when), b->origin.program, processors(),
             b->jobs, line);
-    if (b->flags.perf_counters)
-        fputs("perf counters are not available here: --benchmark_perf_counters is ignored\n",
-              stderr);
     free(line);
     json_decref(env);
 }
 
-/* Cells of two commits do not belong together. */
-static void same_commit(const struct bench_args *a, const struct bench *b)
+/* Cells of two commits, or times of two machines, do not belong together. */
+static void same_origin(const struct bench_args *a, const struct bench *b)
 {
     char *path = strf("%s/manifest.json", b->dir);
     json_t *j = json_load_file(path, 0, NULL);
     const char *git = json_string_value(json_object_get(j, "git"));
+    const char *env = json_string_value(json_object_get(j, "env_hash"));
     if (git && strcmp(git, b->origin.git) != 0 && !a->allow_mixed)
         die(NB_FAIL, "%s was begun by commit %s, this is %s: begin a new run, or say --allow-mixed",
             b->dir, git, b->origin.git);
+    if (env && strcmp(env, b->origin.env_hash) != 0 && !a->allow_mixed)
+        die(NB_FAIL,
+            "%s was begun on another machine, kernel or build: begin a new run, or say "
+            "--allow-mixed",
+            b->dir);
     json_decref(j);
     free(path);
+}
+
+void session_resume(struct bench_args *a)
+{
+    struct bench *b = &a->b;
+    char err[512], *found = rundir_find(a->results, a->resume), *path;
+    b->dir = realpath(found, NULL); /* the folder itself: results/latest is to point at it */
+    if (!b->dir)
+        die(NB_NOINPUT, "%s: %s", found, strerror(errno));
+    path = strf("%s/plan.tsv", b->dir);
+    int code = plan_read(&b->plan, path, err, sizeof err);
+    if (code != NB_OK)
+        die(code, "%s", err);
+    if (b->flags.filter || b->flags.repetitions || a->seed_given ||
+        (a->scale != SCALE_STD && a->scale != b->plan.scale))
+        die(NB_USAGE,
+            "--resume goes on with the plan of %s: leave out --filter, --repetitions, "
+            "--seed, --quick and --full",
+            b->dir);
+    session_rounds(a);
+    manifest_read(b);
+    a->redact |= rundir_redacted(b->dir);
+    free(path);
+    free(found);
 }
 
 static void start_run(struct bench_args *a)
 {
     struct bench *b = &a->b;
     if (a->resume) {
-        char err[512], *path;
-        b->dir = rundir_find(a->results, a->resume);
-        path = strf("%s/plan.tsv", b->dir);
-        int code = plan_read(&b->plan, path, err, sizeof err);
-        if (code != NB_OK)
-            die(code, "%s", err);
-        free(path);
-        session_rounds(a);
-        manifest_read(b);
-        choose_harness(b);
+        rundir_lock(b->dir);
         origin_init(&b->origin, a->program, &b->plan, a->redact);
-        same_commit(a, b);
+        choose_harness(b);
+        same_origin(a, b);
     } else {
         struct outfile o;
-        choose_harness(b);
         origin_init(&b->origin, a->program, &b->plan, a->redact);
+        choose_harness(b);
         b->dir = rundir_new(a->results, &b->origin);
+        rundir_lock(b->dir);
         plan_write(&b->plan, outfile_open(&o, strf("%s/plan.tsv", b->dir)));
         outfile_close(&o);
         snprintf(b->origin.plan_hash, sizeof b->origin.plan_hash, "%016llx",
@@ -224,15 +251,24 @@ static int finish(struct bench_args *a, int argc, char **argv)
     struct results r;
     char err[512];
     manifest_write(b, argc, argv, "complete");
-    bench_derive(b->dir, &b->flags, !a->no_plots);
+    env_finish(b);
+    int drawn = bench_derive(b->dir, &b->flags, !a->no_plots);
     rundir_latest(b->dir);
+    if (interrupted()) {
+        fprintf(stderr,
+                "nestbed: interrupted: all cells are kept; make the report with\n  nestbed bench "
+                "collect %s\n",
+                b->dir);
+        return NB_SIGINT;
+    }
     int code = results_load(&r, b->dir, err, sizeof err);
     if (code != NB_OK)
         die(code, "%s", err);
     report(a, &r);
     code = say_failures(&r);
     results_free(&r);
-    return code;
+    return code == NB_OK && drawn == NB_FAIL ? NB_FAIL
+                                             : code; /* without gnuplot a run is complete */
 }
 
 int session_run(struct bench_args *a, int argc, char **argv)

@@ -11,12 +11,14 @@ struct bench_args {
     uint64_t root_seed, jobs, timeout, index;
     const char *results, *resume, *program, *plan, *id, *out, *arg[2];
     unsigned nargs;
-    bool dry_run, redact, no_plots, allow_mixed, check, quiet, has_index;
+    bool dry_run, redact, no_plots, allow_mixed, check, quiet, has_index, seed_given;
 };
 
 unsigned processors(void);
 /* The plan, narrowed to what was asked for; dies when nothing is left. */
 void session_plan(struct bench_args *);
+/* The plan, rounds and harness of the run to go on with. */
+void session_resume(struct bench_args *);
 void session_rounds(struct bench_args *);
 /* Print names; print the plan and what it will take; carry it out. Each returns an exit code. */
 int session_list(const struct bench_args *);

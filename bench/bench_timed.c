@@ -37,7 +37,9 @@ static char *sample_path(const struct bench *b, const struct cell *c, unsigned r
 /* One word for hyperfine's -N, which splits like a shell. */
 static void quote(FILE *f, const char *word)
 {
-    if (word[strcspn(word, " '\"\\$*?")] == 0) {
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=+,%@-";
+    if (*word && word[strspn(word, plain)] == 0) {
         fputs(word, f);
         return;
     }
@@ -81,6 +83,7 @@ static bool by_hyperfine(const struct bench *b, const struct cell *c, struct sam
 {
     char *export = strf("%s/raw/.export", b->dir), *output = strf("%s/raw/.output", b->dir);
     char *command = command_line(b, c);
+    log_info("%s: nestbed %s", c->name, c->command);
     char *argv[] = {b->hyperfine, strf("-N"),       strf("-r"), strf("1"), strf("--style"),
                     strf("none"), strf("-i"),       strf("-n"), c->name,   strf("--export-json"),
                     export,       strf("--output"), output,     command,   NULL};
@@ -140,13 +143,22 @@ static void write_sample(const struct bench *b, const struct cell *c, unsigned r
     free(path);
 }
 
-/* Make one sample unless its file is there. False when interrupted. */
-static bool sample(const struct bench *b, const struct cell *c, unsigned round)
+static json_t *load_sample(const struct bench *b, const struct cell *c, unsigned round)
 {
     char *path = sample_path(b, c, round);
-    bool there = access(path, R_OK) == 0;
-    struct sample s = {0};
+    json_t *j = json_load_file(path, 0, NULL);
     free(path);
+    return j;
+}
+
+/* Make one sample unless it is there; one that failed is made again. False when interrupted. */
+static bool sample(const struct bench *b, const struct cell *c, unsigned round)
+{
+    json_t *old = load_sample(b, c, round);
+    const char *status = json_string_value(json_object_get(old, "status"));
+    bool there = status && strcmp(status, "failed") != 0;
+    struct sample s = {0};
+    json_decref(old);
     if (there)
         return true;
     bool done = b->hyperfine ? by_hyperfine(b, c, &s) : by_ourselves(b, c, &s);
@@ -156,14 +168,6 @@ static bool sample(const struct bench *b, const struct cell *c, unsigned round)
     free(s.out);
     free(s.errors);
     return done;
-}
-
-static json_t *load_sample(const struct bench *b, const struct cell *c, unsigned round)
-{
-    char *path = sample_path(b, c, round);
-    json_t *j = json_load_file(path, 0, NULL);
-    free(path);
-    return j;
 }
 
 /* Numbers of a sample for the cell's file; the loop's own seconds where the command reports them.
@@ -255,17 +259,19 @@ static size_t timed_cells(const struct bench *b, size_t *out)
     return n;
 }
 
-/* Has every cell been measured for min_time? */
-static bool long_enough(const struct bench *b, const size_t *timed, size_t n, unsigned rounds)
+/* Has every cell run for so long in rounds from..to-1? */
+static bool ran_for(const struct bench *b, const size_t *timed, size_t n, unsigned from,
+                    unsigned to, double seconds)
 {
-    for (size_t i = 0; i < n && b->flags.min_time > 0; i++) {
+    for (size_t i = 0; i < n && seconds > 0; i++) {
         double sum = 0;
-        for (unsigned k = b->warmup; k < b->warmup + rounds; k++) {
+        for (unsigned k = from; k < to; k++) {
             json_t *s = load_sample(b, &b->plan.cells[timed[i]], k);
-            sum += num(s, "wall_seconds");
+            double v = num(s, "wall_seconds");
+            sum += isfinite(v) ? v : 0;
             json_decref(s);
         }
-        if (sum < b->flags.min_time)
+        if (sum < seconds)
             return false;
     }
     return true;
@@ -300,23 +306,50 @@ static int run_blocks(const struct bench *b, const size_t *timed, size_t n, unsi
     return NB_OK;
 }
 
+/* Rounds to be thrown away: those asked for, and more until each cell has run min_warmup seconds.
+ */
+static int warm_up(struct bench *b, const size_t *timed, size_t n)
+{
+    unsigned k = 0;
+    int code = NB_OK;
+    for (; code == NB_OK && k < MAX_ROUNDS; k++) {
+        if (k >= b->warmup && ran_for(b, timed, n, 0, k, b->flags.min_warmup))
+            break;
+        b->warmup = k + 1 > b->warmup ? k + 1 : b->warmup;
+        code = run_round(b, timed, n, k, b->warmup + b->rounds);
+    }
+    return code;
+}
+
+/* All rounds, and more until each cell was measured for min_time. */
+static int measure(struct bench *b, const size_t *timed, size_t n)
+{
+    int code = NB_OK;
+    if (!b->flags.interleave)
+        code = run_blocks(b, timed, n, b->warmup + b->rounds);
+    for (unsigned k = b->warmup; b->flags.interleave && k < b->warmup + b->rounds && code == NB_OK;
+         k++)
+        code = run_round(b, timed, n, k, b->warmup + b->rounds);
+    while (code == NB_OK && b->rounds < MAX_ROUNDS &&
+           !ran_for(b, timed, n, b->warmup, b->warmup + b->rounds, b->flags.min_time)) {
+        code = run_round(b, timed, n, b->warmup + b->rounds, b->warmup + b->rounds + 1);
+        b->rounds += code == NB_OK;
+    }
+    return code;
+}
+
 int bench_timed(struct bench *b)
 {
     size_t *timed = xcalloc(b->plan.n, sizeof *timed), n = timed_cells(b, timed);
-    unsigned rounds = b->rounds, total = b->warmup + rounds;
     int code = NB_OK;
     progress_init(b->progress, b->quiet);
-    if (!b->flags.interleave)
-        code = run_blocks(b, timed, n, total);
-    for (unsigned k = 0; k < total && n && code == NB_OK; k++)
-        code = run_round(b, timed, n, k, total);
-    while (code == NB_OK && n && rounds < MAX_ROUNDS && !long_enough(b, timed, n, rounds)) {
-        code = run_round(b, timed, n, b->warmup + rounds, b->warmup + rounds + 1);
-        rounds++;
-    }
+    if (n && (b->flags.interleave || b->flags.min_warmup > 0))
+        code = warm_up(b, timed, n);
+    if (n && code == NB_OK)
+        code = measure(b, timed, n);
     progress_end();
     for (size_t i = 0; i < n && code == NB_OK; i++)
-        join(b, &b->plan.cells[timed[i]], rounds);
+        join(b, &b->plan.cells[timed[i]], b->rounds);
     free(timed);
     return code;
 }

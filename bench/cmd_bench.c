@@ -121,6 +121,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_SEED:
         number(state, "seed", arg, UINT64_MAX, &a->root_seed);
+        a->seed_given = true;
         break;
     case KEY_DRY:
         a->dry_run = true;
@@ -133,6 +134,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case KEY_TIMEOUT:
         number(state, "timeout", arg, 1u << 30, &a->timeout);
+        if (!a->timeout)
+            argp_error(state, "--timeout 0: expected a number from 1");
         break;
     case KEY_RESUME:
         a->resume = arg;
@@ -199,7 +202,7 @@ static const struct argp argp = {
     "timed "
     "cell once), _enable_random_interleaving (default true), _report_aggregates_only, "
     "_display_aggregates_only, _format, _out, _out_format, _color, _counters_tabular, "
-    "_perf_counters, _context, _time_unit; --v=N.\n\n"
+    "_context, _time_unit; --v=N. Processor counters (_perf_counters) are refused.\n\n"
     "plan prints the cells as TSV; cell runs one of them into one JSON file; collect makes the "
     "report from such "
     "files, wherever they were made.\n\n"
@@ -257,7 +260,7 @@ static int sub_collect(struct bench_args *a)
     char *dir = rundir_find(a->results, a->arg[0]);
     int code = bench_collect(dir, a->allow_mixed);
     if (code == NB_OK || a->allow_mixed)
-        bench_derive(dir, &a->b.flags, !a->no_plots);
+        code = bench_derive(dir, &a->b.flags, !a->no_plots) == NB_FAIL ? NB_FAIL : code;
     free(dir);
     return code;
 }
@@ -316,12 +319,26 @@ static int dispatch(struct bench_args *a, const char *sub, int argc, char **argv
         die(NB_USAGE,
             "bench %s: expected run, plan, cell, collect, paper, export, env, refloop or loop",
             sub);
-    if (!a->resume)
+    if (a->resume) {
+        session_resume(a);
+    } else {
         session_plan(a);
-    session_rounds(a);
+        session_rounds(a);
+    }
     if (a->b.flags.list_tests)
         return session_list(a);
     return a->dry_run ? session_dry_run(a) : session_run(a, argc, argv);
+}
+
+/* What no flag may do silently: nothing. */
+static bool supported(const struct bench_flags *f)
+{
+    if (f->perf_counters && *f->perf_counters)
+        fprintf(stderr,
+                "nestbed bench: --benchmark_perf_counters=%s: processor counters are not "
+                "read here; leave the flag out (perf stat -- nestbed run ... reads them)\n",
+                f->perf_counters);
+    return !f->perf_counters || !*f->perf_counters;
 }
 
 static int cmd_bench(int argc, char **argv)
@@ -343,7 +360,12 @@ static int cmd_bench(int argc, char **argv)
     flags_init(&a.b.flags);
     if (!flags_environment(&a.b.flags) || !flags_take(&a.b.flags, &argc, argv))
         return NB_FAIL;
+    if (!supported(&a.b.flags))
+        return NB_FAIL;
     argp_parse(&argp, argc, argv, 0, NULL, &a);
+    color_init(a.b.flags.color);
+    if (a.b.flags.verbosity && log_threshold < LOG_WARN + a.b.flags.verbosity)
+        log_threshold = LOG_WARN + a.b.flags.verbosity;
     a.b.jobs = a.jobs ? (unsigned)a.jobs : processors();
     int code = dispatch(&a, sub, given, line);
     plan_free(&a.b.plan);

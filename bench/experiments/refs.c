@@ -137,7 +137,7 @@ static void say(const struct results *r, FILE *f)
     double native = refs(r, "native", "4k", "4k", 4, 4),
            shadow = refs(r, "shadow", "4k", "4k", 4, 4);
     double ept = refs(r, "ept", "4k", "4k", 4, 4), ept5 = refs(r, "ept", "4k", "4k", 5, 5);
-    if (isfinite(ept))
+    if (isfinite(native) && isfinite(shadow) && isfinite(ept) && isfinite(ept5))
         fprintf(f,
                 "references per walk, 4k on 4k: native %g, shadow %g, ept %g, ept with 5 levels %g "
                 " [exact]\n",

@@ -219,6 +219,183 @@ END
     jq -e '[.benchmarks[] | has("items_per_second") or has("bytes_per_second")] | any | not' copy.json
 }
 
+# A program that answers like nestbed, at once: for tests of what happens around cells.
+quick_program() {
+    cat > "$1" << 'END'
+#!/bin/sh
+case "$*" in
+*--version*) echo "nestbed 0 (abcdef1)" ;;
+*"bench refloop"*) [ -e broken ] && exit 1; echo '{"seconds":0.01,"cpu_seconds":0.01,"counters":{"accesses":1}}' ;;
+*) echo '{"refs":24}' ;;
+esac
+END
+    chmod +x "$1"
+}
+
+@test "--resume latest: the link still points at the run" {
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
+    dir=$(latest)
+    "$nestbed" bench -q --no-plots --resume latest > /dev/null
+    [ "$(latest)" = "$dir" ] && [ -s "$dir/plan.tsv" ]
+    "$nestbed" bench -q --no-plots --resume results/latest/ > /dev/null
+    [ "$(latest)" = "$dir" ] && [ -s "$dir/plan.tsv" ]
+}
+
+@test "--resume keeps the plan: flags that would change it are refused, --dry-run shows it" {
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
+    for flag in --filter=refs --seed=7 --repetitions=3 --full; do
+        nb bench --resume latest "$flag"
+        fail_with 64 "--resume goes on with the plan"
+    done
+    nb bench --resume latest --quick --dry-run
+    [ "$status" -eq 0 ]
+    [[ "$output" != *"# 0 cells"* ]]
+}
+
+@test "two at work in one run: the second is refused" {
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
+    exec 7< "$(latest)"
+    flock -n 7
+    nb bench --no-plots --resume latest
+    fail_with 1 "another nestbed is at work"
+    exec 7<&-
+    nb bench -q --no-plots --resume latest
+    [ "$status" -eq 0 ]
+}
+
+@test "--resume on another machine is refused: times of two machines do not mix" {
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
+    sed -i 's/"env_hash": "[^"]*"/"env_hash": "0123456789abcdef"/' "$(latest)/manifest.json"
+    nb bench --no-plots --resume latest
+    fail_with 1 "another machine"
+    nb bench -q --no-plots --resume latest --allow-mixed
+    [ "$status" -eq 0 ]
+}
+
+@test "a sample that failed is made again on --resume" {
+    quick_program fake
+    touch broken
+    nb bench -q --quick --no-plots --filter "$TINY" --harness builtin --program "$PWD/fake"
+    [ "$status" -eq 1 ]
+    rm broken
+    nb bench -q --no-plots --program "$PWD/fake" --resume latest
+    [ "$status" -eq 0 ]
+}
+
+@test "bench cell: a cell of another root seed is not taken for this one" {
+    mkdir cells
+    "$nestbed" bench plan --quick --filter compare/workload:switch/paging:native > one
+    "$nestbed" bench plan --quick --filter compare/workload:switch/paging:native --seed 7 > two
+    "$nestbed" bench cell --plan one --index 0 --out cells
+    nb bench cell --plan two --index 0 --out cells
+    [[ "$err" != *"already there"* ]]
+    [ "$(jq -r .seed cells/*.json)" = "$(tail -n 1 two | cut -f5)" ]
+}
+
+@test "plans: markup in a name is text in the report, no cells is an error" {
+    mkdir -p run/cells
+    "$nestbed" bench plan --filter "$FEW" | sed 's|\trefs/paging:native|\t<b>refs|' > run/plan.tsv
+    nb bench collect run --no-plots --allow-mixed
+    run ! grep -q '<b>refs' run/report.html
+    grep -q '&lt;b&gt;refs' run/report.html
+    head -n 2 run/plan.tsv > empty && mv empty run/plan.tsv
+    nb bench collect run --no-plots
+    fail_with 65 "no cells"
+}
+
+@test "garbage for cells: named as missing, and no crash" {
+    mkdir -p run/cells
+    "$nestbed" bench plan --filter "$FEW" > run/plan.tsv
+    garbage=('[]' '7' '"x"' '{' '{"status":"ok"}' '{"status":"ok","record":[]}' '{"status":7,"record":{"phases":{}}}'
+        '{"status":"ok","samples":{"seconds":1},"record":{"phases":[7,{"name":"work","counters":[]}]}}')
+    i=0
+    while read -r id _; do
+        echo "${garbage[i++ % 8]}" > "run/cells/$id.json"
+    done < <(grep -v -e '^#' -e '^id' run/plan.tsv)
+    nb bench collect run --no-plots --allow-mixed
+    [ "$status" -le 1 ]
+    jq -e '[.benchmarks[] | has("real_time") and has("cpu_time")] | all' run/gbench.json
+}
+
+@test "gbench.json of a run without times has no entries without times" {
+    [ -s "$repo/results/reference/plan.tsv" ] || skip "no reference results"
+    cp -r "$repo/results/reference" run
+    "$nestbed" bench collect run --no-plots --allow-mixed > /dev/null
+    jq -e '[.benchmarks[] | has("real_time") and has("cpu_time")] | all' run/gbench.json
+    jq -e '.benchmarks | length > 50' run/gbench-modelled.json
+}
+
+@test "folders with blanks, quotes, newlines and bytes that are no text" {
+    for name in $'a b\n\'c' $'line\nbreak' '#x' $'l\xe9'; do
+        mkdir -p "$name"
+        (
+            cd "$name"
+            ln "$nestbed" nestbed 2> /dev/null || cp "$nestbed" nestbed
+            ./nestbed bench -q --quick --no-plots --filter "$TINY" --repetitions 2 > /dev/null
+            jq -e '.benchmarks | length > 3' results/latest/gbench.json > /dev/null
+            cd results/latest
+            sha256sum --quiet -c SHA256SUMS
+        )
+    done
+}
+
+@test "intervals are the same in gbench.json and summary.tsv" {
+    "$nestbed" bench -q --quick --no-plots --filter "$TINY" --harness builtin > /dev/null
+    lo=$(awk -F '\t' '$3 == "aa/side:a" && $4 == "seconds" {print $8}' "$(latest)/summary.tsv")
+    jq -e --argjson lo "$lo" '.benchmarks[] | select(.name == "aa/side:a/real_time_ci95_lo") |
+        (.real_time / 1e6 / $lo - 1) | fabs < 1e-6' "$(latest)/gbench.json"
+}
+
+@test "--benchmark_min_warmup_time adds rounds that are thrown away" {
+    quick_program fake
+    "$nestbed" bench -q --quick --no-plots --filter "$TINY" --harness builtin --program "$PWD/fake" \
+        --benchmark_repetitions=2 --benchmark_min_warmup_time=0.02 > /dev/null
+    warmup=$(jq .warmup "$(latest)/manifest.json")
+    [ "$warmup" -gt 1 ]
+    [ "$(jq '.samples | length' "$(latest)"/cells/*.json | sort -u)" = 2 ]
+    [ "$(jq '.samples[0].round' "$(latest)"/cells/*.json | sort -u)" = "$warmup" ]
+}
+
+@test "Google Benchmark's flags: none is accepted without effect" {
+    nb bench --quick --benchmark_perf_counters=CYCLES --filter "$FEW"
+    fail_with 1 "processor counters are not read"
+    nb bench --benchmark_color=purple
+    fail_with 1 "auto, true or false"
+    nb bench --v=x
+    fail_with 1 "a number"
+    [[ "$("$nestbed" bench --quick --no-plots --filter "$FEW" --benchmark_color=true 2> /dev/null)" == *$'\e[32m'* ]]
+    [[ "$("$nestbed" bench -q --quick --no-plots --filter "$FEW" --v=1 2>&1)" == *"nestbed walk --paging"* ]]
+}
+
+@test "Ctrl-C while figures are drawn: 130, and cells are kept" {
+    fc-match 'DejaVu Sans' > /dev/null || skip "no fonts"
+    mkdir bin
+    printf '#!/bin/sh\ncase "$*" in *--version*) exit ;; esac\necho $$ > "%s/child"\nexec sleep 66.6\n' "$PWD" > bin/gnuplot
+    chmod +x bin/gnuplot
+    PATH=$PWD/bin:$PATH "$nestbed" bench -q --quick --filter "$FEW" > out 2> err &
+    pid=$!
+    for ((i = 0; i < 100; i++)); do
+        [ -s child ] && break
+        sleep 0.1
+    done
+    kill -INT "$pid"
+    ended=0
+    wait "$pid" || ended=$?
+    [ "$ended" -eq 130 ]
+    grep -q 'bench collect' err
+    run ! kill -0 "$(cat child)"
+}
+
+@test "a gnuplot that fails fails the run" {
+    fc-match 'DejaVu Sans' > /dev/null || skip "no fonts"
+    mkdir bin
+    printf '#!/bin/sh\necho "no such terminal" >&2\nexit 1\n' > bin/gnuplot
+    chmod +x bin/gnuplot
+    PATH=$PWD/bin:$PATH nb bench -q --quick --filter "$FEW"
+    [ "$status" -eq 1 ]
+    [[ "$err" == *"no such terminal"* ]]
+}
+
 compare_py=/usr/share/benchmark/compare.py
 need_compare() {
     [ -r $compare_py ] || skip "compare.py is not here: apt-get install libbenchmark-tools"
@@ -271,6 +448,23 @@ need_compare() {
     jq -e '.schema == "nestbed-env/1" and (.summary | test("2-D paging hardware"))' env.json
     "$nestbed" bench env --redact > env.json
     jq -e '.host == null and .user == null and .kernel.command_line == null' env.json
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" --redact > /dev/null
+    "$nestbed" bench -q --no-plots --resume latest > /dev/null
+    jq -e '.redacted and .host == null' results/latest/env.json
+    jq -e '.command == null' results/latest/manifest.json
+    run ! grep -rlF "$PWD" results/latest/
+}
+
+@test "bench env: every field is there, known or null; load before and after a run" {
+    "$nestbed" bench env > env.json
+    jq -e '(.cpu | has("sockets") and has("microcode") and has("smt_active") and has("governor") and has("caches") and
+                has("vulnerabilities")) and (.memory | has("numa") and has("numa_nodes") and has("swaps") and has("thp") and
+                has("ksm") and has("zswap")) and (.cgroup | has("memory_max")) and (.kvm | has("backend")) and
+           (.build | has("diff_hash") and has("dirty") and has("compiler") and has("jemalloc")) and (.limits | has("capabilities"))' env.json
+    [ ! -d /sys/devices/system/node/node0 ] || jq -e '.memory.numa[0].distances' env.json
+    jq -e '.memory.swaps == null or (.memory.swaps | type == "array")' env.json
+    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
+    jq -e '.activity_after.context_switches and .activity.context_switches' results/latest/env.json
 }
 
 @test "plot redraws from a run, one figure, and as text" {
