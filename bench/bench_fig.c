@@ -121,6 +121,8 @@ int figs_draw(const struct results *r, int number, bool dumb)
     size_t n = REG_SORTED(experiment, all, ARRAY_SIZE(all));
     const char *why = missing_tool();
     int code = NB_OK, drawn = 0;
+    if (interrupted())
+        return NB_SIGINT;
     if (why) {
         fprintf(stderr, "nestbed: no figures: %s\n", why);
         return NB_NODEVICE;

@@ -168,11 +168,15 @@ static void start_run(struct bench_args *a)
     if (a->resume) {
         rundir_lock(b->dir);
         origin_init(&b->origin, a->program, &b->plan, a->redact);
+        if (interrupted())
+            exit(NB_SIGINT); /* before there was anything to keep */
         choose_harness(b);
         same_origin(a, b);
     } else {
         struct outfile o;
         origin_init(&b->origin, a->program, &b->plan, a->redact);
+        if (interrupted())
+            exit(NB_SIGINT); /* before there was anything to keep */
         choose_harness(b);
         b->dir = rundir_new(a->results, &b->origin);
         rundir_lock(b->dir);

@@ -107,7 +107,9 @@ static int write_all(int fd, const char *p, size_t len)
 
 void write_file(const char *path, const void *data, size_t len)
 {
-    char *tmp = strf("%s.tmp%ld", path, (long)getpid());
+    struct stat st;
+    bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode); /* a pipe, /dev/stdout */
+    char *tmp = special ? strf("%s", path) : strf("%s.tmp%ld", path, (long)getpid());
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     int bad = fd < 0 || write_all(fd, data, len) < 0;
     int why = errno;
@@ -115,14 +117,15 @@ void write_file(const char *path, const void *data, size_t len)
         bad = 1;
         why = errno;
     }
-    if (!bad && rename(tmp, path) < 0) {
+    if (!bad && !special && rename(tmp, path) < 0) {
         bad = 1;
         why = errno;
     }
     if (bad) {
-        unlink(tmp);
+        if (!special)
+            unlink(tmp);
         die(NB_IOERR,
-            "write %s: %s; finished results are kept, free some space or choose another --out",
+            "write %s: %s; finished results are kept: free some space or choose another folder",
             path, strerror(why));
     }
     free(tmp);

@@ -74,7 +74,8 @@ static void csv_group(const json_t *group, const char *prefix, const char *sep)
 void record_print_csv(const json_t *record, const char *sep)
 {
     size_t i;
-    json_t *phase;
+    json_t *phase, *bytes;
+    const char *key;
     printf("value%sunit%sname%stag\n", sep, sep, sep);
     csv_row(at(record, "outcome", "status"), "", "", "outcome", "exact", sep);
     csv_group(record, "", sep);
@@ -84,6 +85,8 @@ void record_print_csv(const json_t *record, const char *sep)
         snprintf(prefix, sizeof prefix, "%s.", str(phase, "name"));
         csv_group(phase, prefix, sep);
     }
+    json_object_foreach(json_object_get(record, "metadata_bytes"), key, bytes)
+        csv_row(bytes, "bytes", "metadata_bytes.", key, "measured", sep);
     csv_row(json_object_get(record, "memory_hash"), "", "", "memory_hash", "exact", sep);
     csv_row(json_object_get(record, "wall_seconds"), "seconds", "", "wall_seconds", "measured",
             sep);

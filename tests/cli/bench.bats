@@ -196,6 +196,16 @@ END
     [ "$(find results -name '*.tmp*' | wc -l)" -eq 0 ]
 }
 
+@test "--out: a pipe or device is written to, never replaced" {
+    mkfifo pipe
+    timeout 20 cat pipe > got &
+    nb bench -q --quick --no-plots --filter "$FEW" --out pipe
+    [ "$status" -eq 0 ]
+    [ -p pipe ]
+    wait
+    jq -e .benchmarks got > /dev/null
+}
+
 @test "Google Benchmark's flags: unknown ones 1, ours 64, environment, list as JSON" {
     nb bench --benchmark_nonsense
     [ "$status" -eq 1 ]

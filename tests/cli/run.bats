@@ -51,6 +51,9 @@ numa flush_ceiling outcome counters phases cycles derived memory_hash metadata_b
     "$nestbed" "${SHORT[@]}" --json > a.json
     "$nestbed" "${SHORT[@]}" -x '\t' > a.tsv
     [ "$(jq '.counters.walk_refs' a.json)" = "$(awk -F'\t' '$3 == "walk_refs" {print $1}' a.tsv)" ]
+    diff <(jq -r '.counters | to_entries[] | "\(.key) \(.value // "")"' a.json) \
+        <(awk -F'\t' 'NR == FNR {is[$0]; next} $3 in is {print $3 " " $1}' <(jq -r '.counters | keys[]' a.json) a.tsv)
+    diff <(jq -r '.metadata_bytes | keys_unsorted[]' a.json) <(sed -n 's/.*\tmetadata_bytes\.\(.*\)\tmeasured$/\1/p' a.tsv)
 }
 
 @test "--json and -x exclude each other" {
