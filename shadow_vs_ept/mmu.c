@@ -129,6 +129,7 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
         if (w->status == WALK_OK)
             return;
     }
+    m->c.walk_refs_lost += w->reads;
     m->vm->ops->no_progress(m->vm->ctx, a->va);
 }
 
@@ -169,6 +170,8 @@ static inline void remember(struct mmu *m, gva_t va, unsigned size, uint64_t val
     m->hot.mru[1] = (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D) ? unit : MRU_NONE;
     m->hot.page = m->pool + (hpa & ~PAGE_MASK);
 }
+
+static void forget_mru(struct mmu *m) { m->hot.mru[0] = m->hot.mru[1] = MRU_NONE; }
 
 static inline bool allows(uint64_t val, bool store)
 {
@@ -235,11 +238,24 @@ static inline __attribute__((always_inline)) uint64_t find_4k(struct mmu *m, gva
     return val;
 }
 
+/* No TLB entry is for an address that is not canonical, but a key holds 57 bits of it: it must not
+ * be looked up. Its walks fault until the run ends. */
+static __attribute__((noinline)) uint64_t not_canonical(struct mmu *m, gva_t va, unsigned store)
+{
+    struct walk w;
+    m->c.tlb_l1_misses++;
+    m->c.tlb_l2_misses++;
+    miss(m, va, store, &w);
+    __builtin_unreachable(); /* retry() has given up */
+}
+
 /* One access that is not to the unit of the last one. Returns its host-physical address. */
 static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t va, unsigned store,
                                                           const uint32_t w1, const uint32_t w2)
 {
     unsigned size;
+    if (unlikely(va >> 57) && !canonical(va, m->vm->levels))
+        not_canonical(m, va, store);
     uint64_t val = w1 && likely(m->only_size == 0) ? find_4k(m, va, store, &size, w1, w2)
                                                    : find(m, va, store, &size);
     if (unlikely(!allows(val, store)))
@@ -260,6 +276,18 @@ SLOW(slow_any, 0, 0)
 SLOW(slow_4_12, 4, 12)
 SLOW(slow_4_16, 4, 16)
 
+/* Where a page size has no first level, repeats must not count as its hits. */
+static void slow_no_l1(struct mmu *m, gva_t va, unsigned store)
+{
+    slow_any(m, va, store);
+    forget_mru(m);
+}
+static void slow_no_l1_cached(struct mmu *m, gva_t va, unsigned store)
+{
+    slow_any_cached(m, va, store);
+    forget_mru(m);
+}
+
 static bool lru_ways(const struct assoc *a, uint32_t ways)
 {
     return a && a->ways == ways && !a->plru;
@@ -272,11 +300,11 @@ static void choose_slow(struct mmu *m, bool cached)
         m->hot.slow = cached ? slow_4_12_cached : slow_4_12;
     if (lru_ways(m->l1[0], 4) && lru_ways(m->l2[0], 16))
         m->hot.slow = cached ? slow_4_16_cached : slow_4_16;
+    if (!m->l1[0] || !m->l1[1] || !m->l1[2])
+        m->hot.slow = cached ? slow_no_l1_cached : slow_no_l1;
 }
 
 /* ---- flushes ---- */
-
-static void forget_mru(struct mmu *m) { m->hot.mru[0] = m->hot.mru[1] = MRU_NONE; }
 
 /* Linear walk caches: INVLPG and CR3 loads drop all of them (SDM vol. 3A, 4.10.4.1 demands it of
  * the current PCID; more is allowed). AMD's address-tagged cache holds guest entries, so it goes

@@ -86,7 +86,7 @@ struct mmu {
 };
 
 /* A VM's paging: strategy, memory and sizes as given. NULL with the reason in err when the strategy
- * cannot run so. On no_frames during init returns NULL too. */
+ * cannot run so. A strategy that finds no frame for its first table ends the VM (no_frames). */
 struct mmu_vm *mmu_vm_new(const struct paging *, const struct cpu *, struct host *, struct gmem *,
                           unsigned levels, unsigned host_levels, const struct mmu_ops *, void *ctx,
                           char *err, size_t errlen);
@@ -128,8 +128,8 @@ static inline unsigned cache_access(struct mmu *m, hpa_t a)
     return level;
 }
 
-/* NULL, or a sentence naming what is broken in the TLBs: a duplicate key, or an entry whose size
- * and value do not fit. */
+/* NULL, or a sentence naming what is broken: a key twice in an array, an empty way before a used
+ * one, counts that cannot be. */
 const char *mmu_check(const struct mmu *);
 
 #endif

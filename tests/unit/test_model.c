@@ -340,6 +340,29 @@ static void a_wild_access_ends_the_program(void **state)
     cpu_free(cpu);
 }
 
+/* Bits above the address must not be lost on the way to a TLB that knows the page. */
+static void wild_alias(struct user *u, void *arg)
+{
+    gva_t a = u_alloc(u, 4096);
+    st(u, a);
+    ld(u, a | *(gva_t *)arg);
+}
+
+static void a_wild_alias_of_a_cached_page_ends_the_program(void **state)
+{
+    (void)state;
+    static gva_t bits[] = {1ull << 47, 1ull << 57, 1ull << 63};
+    static const char *const cpus[] = {"plain", "zen3"};
+    for (unsigned n = 0; n < 2 * ARRAY_SIZE(bits); n++) {
+        const struct cpu *cpu = preset(cpus[n % 2]);
+        struct vm_config c = config("native", cpu);
+        struct result r;
+        run_checked(&c, wild_alias, &bits[n / 2], &r);
+        assert_int_equal(r.outcome, OUTCOME_GUEST_SEGV);
+        cpu_free(cpu);
+    }
+}
+
 /* ---- the host takes pages away under a running guest; contents that must survive are checked ----
  */
 
@@ -414,11 +437,12 @@ static void a_guest_that_maps_its_tables_is_no_crash(void **state)
 {
     (void)state;
     static const char *const paging[] = {"native", "shadow", "ept"};
-    const struct cpu *cpu = preset("plain");
+    const struct cpu *cpu = preset("skx");
     for (unsigned p = 0; p < 3; p++) {
         struct vm_config c = config(paging[p], cpu);
         struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
         struct result r = {0};
+        struct counters t;
         char err[300];
         if (setjmp(h->end) == 0) {
             assert_int_equal(model_boot(h, &c, &r, err, sizeof err), NB_OK);
@@ -426,6 +450,9 @@ static void a_guest_that_maps_its_tables_is_no_crash(void **state)
         }
         assert_int_equal(r.outcome, p == 1 ? OUTCOME_ABORTED : OUTCOME_OK);
         assert_null(h->mvm->paging->check ? h->mvm->paging->check(h->mvm) : NULL);
+        model_counters(h, &t);
+        assert_int_equal(t.pt_l1_hits + t.pt_l2_hits + t.pt_l3_hits + t.pt_mem_reads,
+                         t.walk_reads + t.walk_refs_lost);
         model_free(h);
         meta_free(META_MMU, h);
     }
@@ -542,6 +569,38 @@ static void tables_of_an_ended_process_are_forgotten(void **state)
     }
 }
 
+/* ---- a machine without a first-level TLB (for one page size, or any) misses it every time ---- */
+
+static void same_page(struct user *u, void *arg)
+{
+    gva_t a = u_alloc(u, 4096);
+    (void)arg;
+    for (unsigned i = 0; i < 1000; i++)
+        ld(u, a + 8 * (i % 4));
+}
+
+static void a_missing_first_level_never_hits(void **state)
+{
+    (void)state;
+    static const char *const cpus[] = {"plain", "dmt-ref"};
+    for (unsigned n = 0; n < 2; n++) {
+        const struct cpu *cpu = preset(cpus[n]);
+        struct cpu none = *cpu;
+        struct vm_config c = config("native", &none);
+        struct result r;
+        none.l1[0] = (struct geometry){0};
+        run_checked(&c, same_page, NULL, &r);
+        assert_int_equal(r.total.accesses, 1000);
+        assert_int_equal(r.total.tlb_l1_misses, 1000);
+        assert_int_equal(r.total.tlb_l2_misses, 1);
+        none.l2[0] = (struct geometry){0}, none.l2_sizes[0] = 0;
+        run_checked(&c, same_page, NULL, &r);
+        assert_int_equal(r.total.tlb_l2_misses, 1000);
+        assert_int_equal(r.total.walks, 1000);
+        cpu_free(cpu);
+    }
+}
+
 /* Without VPID each exit costs the TLBs; with it none does. */
 static void vpid_decides_whether_exits_flush(void **state)
 {
@@ -570,10 +629,12 @@ int main(void)
         cmocka_unit_test(tlb_misses_equal_an_independent_simulation),
         cmocka_unit_test(running_out_of_memory_is_an_outcome),
         cmocka_unit_test(a_wild_access_ends_the_program),
+        cmocka_unit_test(a_wild_alias_of_a_cached_page_ends_the_program),
         cmocka_unit_test(a_page_the_host_takes_is_refilled_and_others_survive),
         cmocka_unit_test(a_guest_that_maps_its_tables_is_no_crash),
         cmocka_unit_test(every_configuration_computes_the_same),
         cmocka_unit_test(tables_of_an_ended_process_are_forgotten),
+        cmocka_unit_test(a_missing_first_level_never_hits),
         cmocka_unit_test(vpid_decides_whether_exits_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
