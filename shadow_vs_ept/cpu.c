@@ -27,6 +27,7 @@ enum {
     MAX_FILE = 1 << 20, /* bytes; a preset is a few thousand */
     MAX_SETS = 1 << 20,
     MAX_WAYS = 4096,
+    MAX_ENTRIES = 1 << 24, /* of one array: 256 MiB of ours */
     MAX_PRESETS = 64,
     LINE_BYTES = 64,     /* a cache line */
     MIN_CACHE_SETS = 64, /* so that the tag of any line of a 16 TiB host fits 32 bits (dcache.h) */
@@ -433,6 +434,8 @@ static bool plru_ways(uint32_t ways)
 
 static bool check_shape(struct parser *p, int line, const char *name, const struct geometry *g)
 {
+    if (g->entries > MAX_ENTRIES)
+        return fail(p, line, "[%s] %u entries; expected at most %d", name, g->entries, MAX_ENTRIES);
     if (g->ways == 0 || g->ways > MAX_WAYS)
         return fail(p, line, "[%s] %u ways; expected 1 to %d", name, g->ways, MAX_WAYS);
     if (g->ways > g->entries)

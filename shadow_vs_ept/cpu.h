@@ -18,8 +18,8 @@ enum tlb_index {
 enum tlb_policy { POLICY_LRU, POLICY_PLRU };
 
 /* Geometry of one set-associative array. entries 0 = the array does not exist; ways == entries =
- * fully associative. sets = entries / ways must be a power of two, at most 2^20; ways at most 4096.
- */
+ * fully associative. sets = entries / ways must be a power of two, at most 2^20; ways at most 4096;
+ * entries at most 2^24. */
 struct geometry {
     uint32_t entries, ways;
     enum tlb_index index;

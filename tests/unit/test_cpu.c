@@ -169,6 +169,7 @@ static void wrong_files_are_refused(void **state)
         {"[l1-4k]\nentries = 64\nways = 5\n", "no multiple of 5 ways"},
         {"[l1-4k]\nentries = 48\nways = 4\n", "= 12 sets; expected a power of two"},
         {"[l1-4k]\nentries = 4194304\nways = 2\n", "= 2097152 sets"},
+        {"[l1-4k]\nentries = 2147483648\nways = 4096\n", "2147483648 entries; expected at most"},
         {"[l1-4k]\nentries = 8192\nways = full\n", "8192 ways; expected 1 to 4096"},
         {"[l1-4k]\nentries = 64\nways = 0\n", "0 ways"},
         {"[l1-4k]\nentries = 64\n", "missing key 'ways' in [l1-4k]"},
