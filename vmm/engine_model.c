@@ -336,7 +336,7 @@ static int run(const struct vm_config *cfg, const struct program *prog, struct r
     char err[512] = "";
     volatile int code = NB_OK;
     *res = (struct result){.outcome = OUTCOME_OK};
-    double start = now();
+    volatile double start = now(); /* as code: set again before a longjmp may come */
     h->cfg = cfg;
     if (setjmp(h->end) == 0) {
         code = model_boot(h, cfg, res, err, sizeof err);
