@@ -143,6 +143,7 @@ static void common_facts(const struct results *r, json_t *facts)
         exact += r->plan.cells[i].kind == CELL_EXACT;
     if (exact)
         fact(facts, "run.exact_cells", 0, "%zu", exact);
+    fact(facts, "run.scale", 0, "%s", scale_names[r->plan.scale]);
     fact(facts, "run.root_seed", 0, "%llu", (unsigned long long)r->plan.root_seed);
 }
 
