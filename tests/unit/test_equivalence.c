@@ -291,7 +291,7 @@ static void a_guest_sees_the_same_on_every_machine(void **state)
         {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},    {"ept", "icx", -1, -1, PAGES_4K, 5},
     };
     static struct program_state reference, p;
-    enum { SEEDS = 3, STEPS = MAX_STEPS };
+    enum { SEEDS = 2, STEPS = MAX_STEPS };
     for (unsigned n = 0; n < 2 * SEEDS; n++) {
         struct machine plainest = machines[0];
         plainest.levels = 4 + n % 2;
