@@ -79,7 +79,7 @@ struct vma {
     struct shm *shm;  /* pages shared with other processes, or NULL */
     struct vma *left, *right, *prev, *next;
     uint64_t max_gap; /* widest free space before a node of this subtree */
-    uint32_t prio;    /* treap: no child has a higher one */
+    int height;       /* of this subtree: 1 for a leaf */
     uint8_t prot;     /* GK_READ | ... */
     uint8_t flags;    /* GK_SHARED | GK_GLOBAL */
     uint8_t mode;     /* enum page_mode */

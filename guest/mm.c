@@ -14,11 +14,13 @@
  * VMA: unaligned heads and tails, also those left by munmap or mprotect, are 4 KiB (2 MiB in 1 GiB
  * mode). No block of that size: GK_ENOMEM, but under THP a 4 KiB page. Empty tables that munmap
  * left where a large leaf fits are freed first (each link 1 write, then 1 INVLPG); tables in use
- * make it smaller. length    with hint 0: rounded up to the page size of the mode (THP: 4 KiB) with
- * a hint or GK_FIXED: rounded up to 4 KiB, since a neighbour may follow address   hint 0: aligned
- * to the page size (THP: 2 MiB if the length is 2 MiB or more) GK_2M, GK_1G: address and length
- * must be aligned already, else GK_EINVAL A hint that is taken falls back to hint 0, as in POSIX.
- * munmap and mprotect round lengths to 4 KiB.
+ * make it smaller.
+ *   - hint 0: the length is rounded up to the page size of the mode (THP: 4 KiB), the address
+ *     aligned to it (THP: to 2 MiB if the length is 2 MiB or more)
+ *   - a hint or GK_FIXED: the length is rounded up to 4 KiB, since a neighbour may follow
+ *   - GK_2M, GK_1G: address and length must be aligned already, else GK_EINVAL
+ * A hint that is taken falls back to hint 0, as in POSIX. munmap and mprotect round lengths to
+ * 4 KiB.
  *
  * prot: x86 has no write-only or execute-only pages: any right implies reading. prot 0 keeps the
  * frames but clears P; giving rights back makes the same pages appear again.
@@ -266,7 +268,8 @@ static int choose_range(struct gk *g, struct vma *new, gva_t hint, uint64_t len,
             return GK_EEXIST;
     }
     len = round_up(len, unit);
-    uint64_t align = new->mode == PAGES_THP &&len >= 1u << SHIFT_2M ? 1u << SHIFT_2M : unit;
+    bool large = len >= 1u << SHIFT_2M && new->mode == PAGES_THP;
+    uint64_t align = large ? 1u << SHIFT_2M : unit;
     new->start = vma_gap(g->cur, GK_USER_BASE, len, align, g->top);
     new->end = new->start + len;
     return new->start ? GK_OK : GK_ENOMEM;
@@ -299,7 +302,7 @@ int gk_mmap(struct gk *g, gva_t hint, uint64_t len, unsigned prot, unsigned flag
         return GK_EINVAL;
     if (flags & GK_GLOBAL)
         flags |= GK_SHARED;
-    new.flags = flags &(GK_SHARED | GK_GLOBAL);
+    new.flags = (uint8_t)(flags & (GK_SHARED | GK_GLOBAL));
     int err = choose_range(g, &new, hint, len, flags);
     if (err)
         return err;

@@ -1,13 +1,14 @@
 /* proc.c: boot, processes, fork and exit.
  *
- *   fork    new root; for each used leaf in address order: missing child tables (1 write each), the
- *           parent's leaf if it must become copy-on-write (1 write), the child's leaf (1 write);
- * then the batch is invalidated for the parent. Child leaves start with A and D clear. switch  1
- * CR3 load, with CR3_KEEP if PCIDs are used and this process ran before under its PCID exit    of
- * the current process: first a switch to pid 1. Then each used leaf is cleared (1 write), then each
- * link to a table, bottom up (1 write); frames are freed. Nothing is invalidated: no translation of
- * a process that never runs again matters, and its PCID is loaded without CR3_KEEP when a later
- * process gets it.
+ *   - fork: new root; for each used leaf in address order: missing child tables (1 write each), the
+ *     parent's leaf if it must become copy-on-write (1 write), the child's leaf (1 write); then the
+ *     batch is invalidated for the parent. Child leaves start with A and D clear.
+ *   - switch: 1 CR3 load, with CR3_KEEP if PCIDs are used and this process ran before under its
+ *     PCID.
+ *   - exit: if it is the current process, first a switch to pid 1. Then each used leaf is cleared,
+ *     1 write each, then each link to a table, bottom up, likewise; frames are freed. Nothing is
+ *     invalidated: no translation of a process that never runs again matters, and its PCID is
+ *     loaded without CR3_KEEP when a later process gets it.
  *
  * A fork that runs out of memory is undone: pages that only the parent has become writable again.
  *

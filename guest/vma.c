@@ -1,31 +1,29 @@
 /* vma.c: the address ranges of a process.
  *
- * A treap (Seidel and Aragon, Algorithmica 16, 1996) ordered by address, threaded by a list. A
- * node's priority is a hash of the address it was made for: the same program builds the same tree
- * on every machine. Each node also knows the widest gap before any node of its subtree, so first
- * fit is a descent, exact and independent of history: no cursor that could change what is chosen.
+ * An AVL tree (Adelson-Velsky and Landis, 1962) ordered by address, threaded by a list. Its height
+ * is at most 1.44 log2 of the nodes whatever addresses a program asks for, and so is the depth of
+ * the recursions here: they must fit a kernel's stack. Each node also knows the widest gap before
+ * any node of its subtree, so first fit is a descent, exact and independent of history: no cursor
+ * that could change what is chosen.
  *
  * Neighbours that differ in nothing are one VMA: mmap in small steps makes one node, not thousands.
  *
  * Invariants (gk_check):
  *   V1  start < end <= top, 4 KiB aligned; the list is sorted and disjoint
- *   V2  tree order equals list order, priorities fall downwards, max_gap is right
+ *   V2  tree order equals list order, heights of siblings differ by at most 1, max_gap is right
  *   V3  nvmas, first and last are right; `hot` is NULL or a member
  *   V4  a VMA with a shm lies inside it; shm->refs = number of VMAs that point to it
  */
 #include "guest/internal.h"
 
-static uint32_t prio_of(gva_t va)
-{
-    uint64_t z = (va >> PAGE_SHIFT) * 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    return (uint32_t)(z >> 32);
-}
-
 static uint64_t gap_before(const struct vma *v) { return v->start - (v->prev ? v->prev->end : 0); }
+
+static int height(const struct vma *v) { return v ? v->height : 0; }
+static int lean(const struct vma *v) { return height(v->left) - height(v->right); }
 
 static void update(struct vma *v)
 {
+    v->height = (lean(v) > 0 ? height(v->left) : height(v->right)) + 1;
     uint64_t m = gap_before(v);
     if (v->left && v->left->max_gap > m)
         m = v->left->max_gap;
@@ -48,6 +46,7 @@ static struct vma *rotate_right(struct vma *v)
     v->left = l->right;
     l->right = v;
     update(v);
+    update(l);
     return l;
 }
 
@@ -57,7 +56,25 @@ static struct vma *rotate_left(struct vma *v)
     v->right = r->left;
     r->left = v;
     update(v);
+    update(r);
     return r;
+}
+
+/* The root of this subtree, one of whose sides may be too high by one. */
+static struct vma *balance(struct vma *v)
+{
+    update(v);
+    if (lean(v) > 1) {
+        if (lean(v->left) < 0)
+            v->left = rotate_left(v->left);
+        return rotate_right(v);
+    }
+    if (lean(v) < -1) {
+        if (lean(v->right) > 0)
+            v->right = rotate_right(v->right);
+        return rotate_left(v);
+    }
+    return v;
 }
 
 static struct vma *tree_insert(struct vma *v, struct vma *new)
@@ -66,46 +83,40 @@ static struct vma *tree_insert(struct vma *v, struct vma *new)
         update(new);
         return new;
     }
-    if (new->start < v->start) {
+    if (new->start < v->start)
         v->left = tree_insert(v->left, new);
-        if (v->left->prio > v->prio)
-            v = rotate_right(v);
-    } else {
+    else
         v->right = tree_insert(v->right, new);
-        if (v->right->prio > v->prio)
-            v = rotate_left(v);
-    }
-    update(v);
-    return v;
+    return balance(v);
 }
 
-/* One tree of two, all of `a` below all of `b`. */
-static struct vma *tree_merge(struct vma *a, struct vma *b)
+/* Take the lowest node out. */
+static struct vma *take_first(struct vma *v, struct vma **first)
 {
-    if (!a)
-        return b;
-    if (!b)
-        return a;
-    if (a->prio >= b->prio) {
-        a->right = tree_merge(a->right, b);
-        update(a);
-        return a;
+    if (!v->left) {
+        *first = v;
+        return v->right;
     }
-    b->left = tree_merge(a, b->left);
-    update(b);
-    return b;
+    v->left = take_first(v->left, first);
+    return balance(v);
 }
 
 static struct vma *tree_remove(struct vma *v, const struct vma *dead)
 {
-    if (v == dead)
-        return tree_merge(v->left, v->right);
+    struct vma *first;
+    if (v == dead) {
+        if (!v->left || !v->right)
+            return v->left ? v->left : v->right;
+        struct vma *right = take_first(v->right, &first);
+        first->left = v->left;
+        first->right = right;
+        return balance(first);
+    }
     if (dead->start < v->start)
         v->left = tree_remove(v->left, dead);
     else
         v->right = tree_remove(v->right, dead);
-    update(v);
-    return v;
+    return balance(v);
 }
 
 struct vma *vma_find(struct proc *p, gva_t va)
@@ -190,7 +201,6 @@ struct vma *vma_add(struct gk *g, struct proc *p, const struct vma *like)
         return NULL;
     *v = *like;
     v->left = v->right = NULL;
-    v->prio = prio_of(v->start);
     if (v->shm)
         v->shm->refs++;
     list_insert(p, v, vma_find(p, v->start));
@@ -322,8 +332,8 @@ static const char *check_tree(const struct vma *v, const struct vma **at)
     update(&copy);
     if (copy.max_gap != v->max_gap)
         return "V2: a widest gap is wrong";
-    if ((v->left && v->left->prio > v->prio) || (v->right && v->right->prio > v->prio))
-        return "V2: a priority is out of order";
+    if (copy.height != v->height || lean(v) < -1 || lean(v) > 1)
+        return "V2: the tree is out of balance";
     return check_tree(v->right, at);
 }
 

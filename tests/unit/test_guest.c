@@ -19,7 +19,7 @@
 
 #include "base/pte.h"
 #include "base/rng.h"
-#include "guest/kernel.h"
+#include "guest/internal.h"
 
 #define KIB 1024ull
 #define MIB (1ull << 20)
@@ -915,6 +915,40 @@ static void test_many_processes(void **s)
     halt(h);
 }
 
+/* ---- the tree of address ranges ---- */
+static unsigned depth(const struct vma *v)
+{
+    if (!v)
+        return 0;
+    unsigned l = depth(v->left), r = depth(v->right);
+    return (l > r ? l : r) + 1;
+}
+
+/* Whatever the order in which ranges come and go, the recursions over them stay shallow: an AVL
+ * tree of n nodes has at most 1.45 log2(n + 2) levels. */
+static void test_tree_depth(void **s)
+{
+    (void)s;
+    enum { N = 4096, MOST = 17, MOST_HALF = 15 };
+    struct hw *h = boot(64 * MIB, PAGES_4K, 4, true);
+    for (unsigned order = 0; order < 3; order++) {
+        for (uint64_t i = 0; i < N; i++) {
+            uint64_t at[] = {i, N - 1 - i, i % 2 ? N - 1 - i / 2 : i / 2};
+            gva_t out, va = GIB + at[order] * 2 * P4; /* a hole after each keeps them apart */
+            assert_int_equal(gk_mmap(h->gk, va, P4, RW, GK_FIXED, &out), GK_OK);
+        }
+        assert_in_range(depth(h->gk->cur->root), 12, MOST);
+        assert_null(gk_check(h->gk));
+        for (uint64_t i = 0; i < N / 2; i++)
+            assert_int_equal(gk_munmap(h->gk, GIB + i * 2 * P4, P4), GK_OK);
+        assert_in_range(depth(h->gk->cur->root), 11, MOST_HALF);
+        assert_null(gk_check(h->gk));
+        assert_int_equal(gk_munmap(h->gk, GIB, N * 2 * P4), GK_OK);
+    }
+    assert_no_leak(h);
+    halt(h);
+}
+
 /* ---- a random program against a plain model ---- */
 #define WINDOW 4096 /* pages */
 #define NPROC 5
@@ -1166,7 +1200,8 @@ int main(void)
         cmocka_unit_test(test_global),         cmocka_unit_test(test_populate),
         cmocka_unit_test(test_fork_oom),       cmocka_unit_test(test_kmem_oom),
         cmocka_unit_test(test_bad_arguments),  cmocka_unit_test(test_bad_config),
-        cmocka_unit_test(test_many_processes), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_many_processes), cmocka_unit_test(test_tree_depth),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
