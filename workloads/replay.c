@@ -177,10 +177,11 @@ static void end_process(struct user *u, struct replay *r, uint32_t pid)
     *s = 0;
 }
 
-/* An address space replaced: its mappings go, the process stays. */
+/* An address space replaced: its mappings go, the process stays. The kernel refuses a range that
+ * goes on above user space, so with 4 levels the second request is the one that works. */
 static void exec(struct user *u)
 {
-    if (u_munmap(u, PAGE_SIZE, (1ull << 47) - PAGE_SIZE) != GK_OK)
+    if (u_munmap(u, 0, GK_USER_TOP(5)) != GK_OK && u_munmap(u, 0, GK_USER_TOP(4)) != GK_OK)
         u_abort(u, "the guest kernel cannot empty an address space");
 }
 
@@ -194,7 +195,7 @@ static void process_event(struct user *u, struct replay *r, const struct trace_e
         exec(u);
     else if (e->kind == TRACE_THREAD)
         r->stats.threads++;
-    else if (e->kind == TRACE_SWITCH && e->pid != r->current)
+    else if (e->kind == TRACE_SWITCH && (e->pid != r->current || r->leaving))
         switch_to(u, r, e->pid);
 }
 
