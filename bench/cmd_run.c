@@ -49,18 +49,21 @@ static json_t *trace_json(const struct replay *replay, const char *path)
     const struct trace_header *h = trace_head(t);
     const struct replay_stats *s = replay_stats(replay);
     const char *slash = strrchr(path, '/');
+    char *file = trace_clean(strdup(slash ? slash + 1 : path));
     json_t *events = json_object();
     for (unsigned k = TRACE_NONE + 1; k < TRACE_KINDS; k++)
         json_object_set_new(events, trace_kind_names[k], json_count(s->events[k]));
-    return json_pack("{ss ss ss? ss? so so so so so so so so so so so}", "file",
-                     slash ? slash + 1 : path, "format", trace_format_of(t)->name, "command",
-                     h->command, "note", h->note, "accesses", json_count(s->accesses), "stores",
-                     json_count(s->stores), "crossings", json_count(s->crossings), "skipped",
-                     json_count(trace_skipped(t)), "processes", json_count(s->processes), "threads",
-                     json_count(s->threads), "implicit_maps", json_count(s->implicit_maps),
-                     "implicit_bytes", json_count(s->implicit_bytes), "implicit_rights",
-                     json_count(s->implicit_rights), "refused", json_count(s->refused), "events",
-                     events);
+    json_t *j =
+        json_pack("{ss ss ss? ss? so so so so so so so so so so so}", "file", file, "format",
+                  trace_format_of(t)->name, "command", h->command, "note", h->note, "accesses",
+                  json_count(s->accesses), "stores", json_count(s->stores), "crossings",
+                  json_count(s->crossings), "skipped", json_count(trace_skipped(t)), "processes",
+                  json_count(s->processes), "threads", json_count(s->threads), "implicit_maps",
+                  json_count(s->implicit_maps), "implicit_bytes", json_count(s->implicit_bytes),
+                  "implicit_rights", json_count(s->implicit_rights), "refused",
+                  json_count(s->refused), "events", events);
+    free(file);
+    return j;
 }
 
 /* One run with a word on stderr while it lasts. */

@@ -180,10 +180,10 @@ static int convert_to(struct trace *t, const struct trace_options *o)
 {
     char err[512];
     int code = NB_OK;
+    catch_signals(); /* first, or one could leave the temporary file behind */
     struct trace_writer *w = trace_create(o->out, trace_head(t), o->level, &code, err, sizeof err);
     if (!w)
         return report(code, err);
-    catch_signals();
     progress_wait("converting");
     int r = copy(t, w);
     progress_end();
@@ -216,7 +216,10 @@ static int convert(int argc, char **argv)
 
 /* ---- info ---- */
 
-/* Set of (process, page), open addressing; a slot with pid 0 is free. */
+/* Set of (process, page), open addressing; a slot with pid 0 is free. A few bytes of a hostile
+ * trace touch millions of pages: above MAX_PAGES (64 GiB of them, a set of 512 MiB) nothing is
+ * added. */
+enum { MAX_PAGES = 1 << 24 };
 struct page_set {
     struct page {
         uint64_t page;
@@ -248,6 +251,8 @@ static void page_grow(struct page_set *s)
 
 static void page_add(struct page_set *s, uint64_t page, uint32_t pid)
 {
+    if (s->n > MAX_PAGES)
+        return;
     if (2 * s->n >= s->cap)
         page_grow(s);
     struct page *p = page_slot(s, (struct page){page, pid});
@@ -294,8 +299,10 @@ static json_t *describe(struct trace *t, const char *path, const struct survey *
     struct stat st;
     bool sized = strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode);
     json_t *j = json_object(), *e = json_object();
+    char *file = trace_clean(strdup(path));
     json_object_set_new(j, "schema", json_string("nestbed-trace/1"));
-    json_object_set_new(j, "file", json_string(path));
+    json_object_set_new(j, "file", json_string(file));
+    free(file);
     json_object_set_new(j, "format", json_string(trace_format_of(t)->name));
     json_object_set_new(j, "command", text(h->command));
     json_object_set_new(j, "source", text(h->source));
@@ -307,7 +314,7 @@ static json_t *describe(struct trace *t, const char *path, const struct survey *
     json_object_set_new(j, "skipped", count(trace_skipped(t)));
     json_object_set_new(j, "processes", count(s->events[TRACE_FORK] + 1));
     json_object_set_new(j, "threads", count(s->events[TRACE_THREAD]));
-    json_object_set_new(j, "pages_4k", count(s->pages.n));
+    json_object_set_new(j, "pages_4k", s->pages.n > MAX_PAGES ? json_null() : count(s->pages.n));
     json_object_set_new(j, "bytes", sized ? count((uint64_t)st.st_size) : json_null());
     json_object_set_new(j, "bytes_per_access",
                         sized && s->accesses ? json_real((double)st.st_size / (double)s->accesses)
@@ -394,7 +401,8 @@ static const struct argp info_argp = {
     .doc = "Check a whole trace and say what is in it. FILE: a path, - for standard input, or a "
            "name of "
            "`nestbed list traces`.\v"
-           "pages_4k counts distinct pages of each process.\n\nExample: nestbed trace info sqlite"};
+           "pages_4k counts distinct pages of each process, up to 16 million.\n\nExample: nestbed "
+           "trace info sqlite"};
 
 static int info(int argc, char **argv)
 {

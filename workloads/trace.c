@@ -60,6 +60,32 @@ char *in_quote(const unsigned char *p, size_t n, char *buf)
     return buf;
 }
 
+/* Bytes of the UTF-8 character at p, from 1 to 4; 0: not one, or a control character. */
+static size_t utf8_length(const unsigned char *p)
+{
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p < 0xc0 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf8 ? 4 : 0;
+    uint32_t c = n < 2 ? *p : *p & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        c = c << 6 | (p[i] & 0x3f);
+    }
+    bool control = (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7f && c < 0xa0);
+    return control || c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : n;
+}
+
+char *trace_clean(char *s)
+{
+    for (unsigned char *p = (unsigned char *)s; *p;) {
+        size_t n = utf8_length(p);
+        if (n == 0)
+            *p = '?';
+        p += n ? n : 1;
+    }
+    return s;
+}
+
 /* Move what is unread to the front and make room for n bytes of it. */
 static void in_room(struct trace *t, size_t n)
 {
@@ -82,12 +108,14 @@ size_t in_fill(struct trace *t, size_t n)
         return t->end - t->pos;
     in_room(t, n);
     while (t->end < n && !t->eof) {
-        ssize_t got = read(t->fd, t->buf + t->end, t->cap - t->end);
-        if (got < 0 && errno == EINTR && !trace_stop)
+        /* Asked here as well as in trace_next(): a reader may pass over input for ever. */
+        ssize_t got = trace_stop ? 0 : read(t->fd, t->buf + t->end, t->cap - t->end);
+        if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0)
-            trace_fail(t, errno == EINTR ? NB_SIGINT : NB_IOERR, "cannot be read: %s",
-                       strerror(errno));
+        if (trace_stop)
+            trace_fail(t, NB_SIGINT, "interrupted");
+        else if (got < 0)
+            trace_fail(t, NB_IOERR, "cannot be read: %s", strerror(errno));
         if (got <= 0)
             t->eof = true;
         else

@@ -141,6 +141,9 @@ const struct trace_format *trace_format_of(const struct trace *);
 uint64_t trace_skipped(const struct trace *); /* instruction records passed over so far */
 void trace_close(struct trace *);
 
+/* Make `s` UTF-8 that is safe to show: other bytes and control characters become '?'. Returns s. */
+char *trace_clean(char *s);
+
 /* ---- writing .nbt ---- */
 struct trace_writer;
 /* Begin `path`: a temporary file beside it, renamed by trace_finish(). NULL: err says why and *code

@@ -56,7 +56,7 @@ static char *take_string(const unsigned char **p, const unsigned char *end)
         return NULL;
     char *s = strndup((const char *)*p, len);
     *p += len;
-    return s;
+    return trace_clean(s);
 }
 
 static int read_strings(struct trace *t, const unsigned char *p, const unsigned char *end)
@@ -99,6 +99,9 @@ static int read_header(struct trace *t)
     for (unsigned i = 0; i < TRACE_KINDS; i++)
         h->events[i] = get64(p + NBT_FIXED + 8 * i);
     h->counted = true;
+    if (h->skipped > INT64_MAX)
+        return trace_fail(t, NB_DATAERR, "damaged header: no program runs %llu instructions",
+                          (unsigned long long)h->skipped);
     t->pos += bytes;
     return read_strings(t, p + NBT_FIXED + 8 * TRACE_KINDS, p + bytes - 8);
 }

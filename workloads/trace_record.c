@@ -6,8 +6,9 @@
  *
  * Addresses repeat from run to run: address randomisation is switched off for the program.
  *
- * SIGINT, SIGTERM and SIGHUP reach the program too; we wait for it, remove what is temporary and
- * leave no trace behind.
+ * SIGINT, SIGTERM and SIGHUP are passed on to the program; we wait for it, kill what it leaves
+ * running, remove what is temporary and write no trace. A second signal kills a program that took
+ * no notice of the first.
  */
 #include "workloads/trace_record.h"
 
@@ -30,20 +31,31 @@
 
 static volatile pid_t running; /* the tool */
 
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+
 static void on_signal(int sig)
 {
-    trace_stop = 1;
     if (running > 0)
-        kill(running, sig);
+        kill(running, trace_stop ? SIGKILL : sig);
+    trace_stop = 1;
 }
 
-static void catch_signals(void)
+static void handle_signals(void (*handler)(int))
 {
-    static const int sigs[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction a = {.sa_handler = on_signal};
-    for (size_t i = 0; i < ARRAY_SIZE(sigs); i++)
-        sigaction(sigs[i], &a, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    struct sigaction a = {.sa_handler = handler};
+    for (size_t i = 0; i < ARRAY_SIZE(stop_signals); i++)
+        sigaction(stop_signals[i], &a, NULL);
+    signal(SIGPIPE, handler == SIG_DFL ? SIG_DFL : SIG_IGN);
+}
+
+/* Keep the signals waiting, or (SIG_UNBLOCK) let them come. */
+static void hold_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < ARRAY_SIZE(stop_signals); i++)
+        sigaddset(&set, stop_signals[i]);
+    sigprocmask(how, &set, NULL);
 }
 
 static int say(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -202,22 +214,30 @@ static int finish(struct trace_writer *w, int status, struct trace_header *head)
 
 /* ---- running the tool ---- */
 
-/* Start argv, with write end `keep` of a pipe left open (-1: none). */
+static _Noreturn void become(char **argv, int keep)
+{
+    handle_signals(SIG_DFL);
+    hold_signals(SIG_UNBLOCK);
+    personality(ADDR_NO_RANDOMIZE);
+    if (keep >= 0)
+        fcntl(keep, F_SETFD, 0);
+    execv(argv[0], argv);
+    fprintf(stderr, "nestbed: cannot run %s: %s\n", argv[0], strerror(errno));
+    _exit(127);
+}
+
+/* Start argv, with write end `keep` of a pipe left open (-1: none). No signal gets lost on the way:
+ * one that came before ends the program, one that comes now waits until it can be passed on. */
 static pid_t start(char **argv, int keep)
 {
+    hold_signals(SIG_BLOCK);
     pid_t pid = fork();
-    if (pid < 0)
-        return -1;
-    if (pid == 0) {
-        signal(SIGPIPE, SIG_DFL);
-        personality(ADDR_NO_RANDOMIZE);
-        if (keep >= 0)
-            fcntl(keep, F_SETFD, 0);
-        execv(argv[0], argv);
-        fprintf(stderr, "nestbed: cannot run %s: %s\n", argv[0], strerror(errno));
-        _exit(127);
-    }
+    if (pid == 0)
+        become(argv, keep);
     running = pid;
+    if (pid > 0 && trace_stop)
+        kill(pid, SIGTERM);
+    hold_signals(SIG_UNBLOCK);
     return pid;
 }
 
@@ -226,20 +246,30 @@ static int shell_status(int status)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* What the tool left running is our child now, as we are its subreaper. */
+static void kill_orphans(void)
+{
+    FILE *f = fopen("/proc/thread-self/children", "r");
+    for (int pid; f && fscanf(f, "%d", &pid) == 1;)
+        kill(pid, SIGKILL);
+    if (f)
+        fclose(f);
+}
+
 /* Wait for the tool and every descendant; returns the tool's own status. */
 static int wait_all(pid_t pid)
 {
     int status, own = -1;
     for (;;) {
         pid_t p = waitpid(-1, &status, 0);
-        if (p < 0 && errno == EINTR)
-            continue;
-        if (p < 0)
+        if (p < 0 && errno != EINTR)
             return own;
         if (p == pid) {
             own = shell_status(status);
             running = 0;
         }
+        if (trace_stop && !running)
+            kill_orphans();
     }
 }
 
@@ -300,7 +330,8 @@ static int run_qemu(char **argv, const char *dir, const struct record_options *o
         code = say(NB_FAIL, "fork: %s", strerror(errno));
     if (!code && (code = trace_merge(dir, w, o->max, err, sizeof err)))
         say(code, "%s: %s", o->command[0], err);
-    if (!code && trace_written(w)->accesses == 0 && trace_written(w)->events[TRACE_EXIT] == 0)
+    if (!code && !trace_stop && trace_written(w)->accesses == 0 &&
+        trace_written(w)->events[TRACE_EXIT] == 0)
         code = say(NB_FAIL, "%s: could not be run by QEMU (status %d)", o->command[0], status);
     if (trace_stop)
         code = say(NB_SIGINT, "interrupted: no trace was written");
@@ -446,7 +477,7 @@ int trace_record(const struct record_options *asked, struct trace_header *head)
     }
     if (!code && strcmp(o.via, "lackey") == 0 && !valgrind)
         code = say(NB_NODEVICE, "cannot record: valgrind is not installed");
-    catch_signals();
+    handle_signals(on_signal);
     if (!code)
         code = strcmp(o.via, "qemu") == 0 ? via_qemu(&o, qemu, plugin, program, head)
                                           : via_lackey(&o, valgrind, program, head);

@@ -179,6 +179,9 @@ struct trace_writer *trace_create(const char *path, const struct trace_header *h
     w->head.command = strndup(head->command ? head->command : "", 64 << 10);
     w->head.source = strndup(head->source ? head->source : "", 64 << 10);
     w->head.note = strndup(head->note ? head->note : "", 64 << 10);
+    trace_clean(w->head.command);
+    trace_clean(w->head.source);
+    trace_clean(w->head.note);
     w->z = ZSTD_createCCtx();
     if (open_temp(w, code, err, n)) {
         free_writer(w);

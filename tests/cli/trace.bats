@@ -102,6 +102,26 @@ needs_qemu() {
     fail_line 74 "cannot be created"
 }
 
+@test "converting endless input that holds no access can be stopped" {
+    # shellcheck disable=SC2016 # the inner shell expands
+    for input in 'cat /dev/zero' 'printf "==1== "; tr "\\0" x < /dev/zero'; do
+        bash -c "$input" 2> err | timeout -k 20 -s INT 1 "$nestbed" trace convert - out.nbt 2> err && return 1
+        [ "${PIPESTATUS[1]}" -ne 137 ]
+        grep -q interrupted err
+        nothing_left
+    done
+}
+
+@test "bytes that are not UTF-8, in a command or a file name, keep a record whole" {
+    needs_qemu
+    nb trace record -o $'caf\xe9.nbt' -- /bin/true $'\xe9\x1b[1m'
+    [ "$status" -eq 0 ]
+    nb trace info --json $'caf\xe9.nbt'
+    jq -e '.file == "caf?.nbt" and (.command | test("/bin/true .*\\?\\?\\[1m"))' <<< "$output"
+    nb run --trace $'caf\xe9.nbt' --json
+    jq -e '.workload.trace.file == "caf?.nbt"' <<< "$output"
+}
+
 @test "shipped traces: complete, small, listed, and with memory events" {
     for t in cc1 shell sqlite; do
         "$nestbed" list traces --names | grep -qx $t
@@ -180,6 +200,22 @@ needs_qemu() {
     export TMPDIR=$PWD
     timeout -s INT 2 "$nestbed" trace record -o i.nbt -- sleep 60 && return 1
     nothing_left
+}
+
+@test "record: a signal ends what the program left running, a second one a deaf program" {
+    needs_qemu
+    for program in 'sleep 50 & sleep 51' 'trap "" TERM; sleep 50; sleep 51'; do
+        TMPDIR=$PWD "$nestbed" trace record -o i.nbt -- sh -c "$program" 2> err &
+        sleep 1
+        kill $!
+        sleep 0.5
+        kill $! 2> kill.err || true
+        SECONDS=0
+        wait $! && return 1
+        [ "$SECONDS" -lt 10 ]
+        grep -q "interrupted: no trace was written" err
+        nothing_left
+    done
 }
 
 @test "record --via lackey" {

@@ -282,6 +282,25 @@ static void test_mutation(void **state)
     free(s);
 }
 
+/* No count of a record may turn negative in JSON. */
+static void test_huge_count(void **state)
+{
+    (void)state;
+    struct item *s = random_stream(3, 20, 0);
+    char err[512];
+    size_t n;
+    write_stream(s, 20);
+    unsigned char *p = slurp(&n);
+    size_t head = get32(p + 12);
+    for (unsigned bit = 62; bit < 64; bit++) {
+        set_le(p + 32, 1ull << bit, 8);
+        set_le(p + head - 8, XXH3_64bits(p, head - 8), 8);
+        assert_int_equal(read_bytes(p, n, "nbt", err, sizeof err), bit == 63 ? NB_DATAERR : 0);
+    }
+    free(p);
+    free(s);
+}
+
 static void test_text_mutation(void **state)
 {
     (void)state;
@@ -464,7 +483,7 @@ int main(void)
         cmocka_unit_test(test_text_mutation),    cmocka_unit_test(test_lackey),
         cmocka_unit_test(test_lackey_malformed), cmocka_unit_test(test_lackey_windows),
         cmocka_unit_test(test_champsim),         cmocka_unit_test(test_opening),
-        cmocka_unit_test(test_abandon),
+        cmocka_unit_test(test_abandon),          cmocka_unit_test(test_huge_count),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

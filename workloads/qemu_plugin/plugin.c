@@ -116,10 +116,12 @@ static void open_part(void)
     map_window();
 }
 
-/* Nothing more is recorded; give back the room not used. */
+/* Nothing more is recorded, although other threads may still run for a moment; give back the room
+ * not used. */
 static void close_part(void)
 {
     full = true;
+    room = 0;
     if (ftruncate(part_fd, window_at + ((char *)next - (char *)window)) != 0)
         give_up("ftruncate of the recording");
 }
