@@ -94,6 +94,8 @@ struct results {
     char *dir;
     json_t **cells; /* one per plan line; NULL = missing or unreadable */
 };
+/* The commit its cells were made by: "several" when they differ, "unknown" when none is there. */
+const char *results_git(const struct results *);
 int results_load(struct results *, const char *dir, char *err, size_t errlen);
 void results_free(struct results *);
 /* The record (what the command printed) of a finished cell, or NULL. */

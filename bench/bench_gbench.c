@@ -290,12 +290,12 @@ json_t *gbench_document(const struct results *r, const struct bench_flags *f, js
     bool hide = rundir_redacted(r->dir);
     char *program = program_path(), *when = strf("%s%.3s:%s", date, zone, zone + 3),
          *bad = strf("%zu", not_ok(r));
-    json_t *context =
-        json_pack("{ss so so sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name",
-                  text(hide ? "-" : host), "executable", text(hide ? "nestbed" : program),
-                  "num_cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(),
-                  "caches", "load_avg", "library_version", nb_version, "library_build_type",
-                  "release", "json_schema_version", 1, "nestbed_git", nb_git, "failed_cells", bad);
+    json_t *context = json_pack(
+        "{ss so so sI sI s[] s[] ss ss si ss ss}", "date", when, "host_name",
+        text(hide ? "-" : host), "executable", text(hide ? "nestbed" : program), "num_cpus",
+        (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "mhz_per_cpu", mhz(), "caches", "load_avg",
+        "library_version", nb_version, "library_build_type", "release", "json_schema_version", 1,
+        "nestbed_git", results_git(r), "failed_cells", bad);
     for (int i = 0; i < known; i++)
         json_array_append_new(json_object_get(context, "load_avg"), json_real(load[i]));
     if (f->context)

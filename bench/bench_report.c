@@ -192,11 +192,12 @@ void report_write(const struct results *r, FILE *f)
         "content=\"default-src "
         "'none'; img-src data:; style-src 'unsafe-inline'\"><title>nestbed "
         "run</title><style>%s</style>"
-        "</head><body>\n<h1>nestbed run</h1><p>Version %s (%s), %s plan of %zu cells, root seed "
+        "</head><body>\n<h1>nestbed run</h1><p>Commit %s, %s plan of %zu cells, root seed "
         "%llu, "
-        "report written %s.</p>\n<p>",
-        css, nb_version, nb_git, scale_names[r->plan.scale], r->plan.n,
-        (unsigned long long)r->plan.root_seed, utc("%Y-%m-%d %H:%M UTC", when, sizeof when));
+        "report written %s by version %s (%s).</p>\n<p>",
+        css, results_git(r), scale_names[r->plan.scale], r->plan.n,
+        (unsigned long long)r->plan.root_seed, utc("%Y-%m-%d %H:%M UTC", when, sizeof when),
+        nb_version, nb_git);
     escaped(f, line);
     fputs("</p><p>Every number is <b>exact</b> (a count that cannot be otherwise), <b>modelled</b> "
           "(computed from "

@@ -38,6 +38,18 @@ void results_free(struct results *r)
     plan_free(&r->plan);
 }
 
+const char *results_git(const struct results *r)
+{
+    const char *git = NULL;
+    for (size_t i = 0; i < r->plan.n; i++) {
+        const char *one = json_string_value(json_object_get(r->cells[i], "git"));
+        if (git && one && strcmp(git, one) != 0)
+            return "several";
+        git = git ? git : one;
+    }
+    return git ? git : "unknown";
+}
+
 bool cell_ok(const json_t *cell)
 {
     const char *s = json_string_value(json_object_get(cell, "status"));

@@ -55,6 +55,10 @@ latest() { readlink -f results/latest; }
     [ "$status" -eq 0 ]
     [ -s run/gbench.json ] && [ -s run/report.html ] && [ -s run/summary.tsv ]
     [ "$(cat run/failed.json)" = "[]" ]
+    sed -i 's/"git":"[^"]*"/"git":"7654321"/' run/cells/*.json # the report names their commit, not its own
+    "$nestbed" bench collect run --no-plots > /dev/null
+    grep -q 'Commit 7654321' run/report.html
+    [ "$(jq -r .context.nestbed_git run/gbench.json)" = 7654321 ]
 }
 
 @test "bench collect refuses cells of two commits" {

@@ -99,6 +99,8 @@ load common
     for command in $("$nestbed" list commands --names); do
         grep -qi "^\.SH.*$command" nestbed.1
     done
+    command -v mandoc > /dev/null || return 0
+    mandoc -Tlint -Wwarning nestbed.1
 }
 
 @test "bash completion offers commands, subcommands, names and flags, whatever the program's path" {
