@@ -219,7 +219,7 @@ static int convert(int argc, char **argv)
 /* Set of (process, page), open addressing; a slot with pid 0 is free. A few bytes of a hostile
  * trace touch millions of pages: above MAX_PAGES (64 GiB of them, a set of 512 MiB) nothing is
  * added. */
-enum { MAX_PAGES = 1 << 24 };
+enum { MAX_PAGES = (1 << 24) - 1 };
 struct page_set {
     struct page {
         uint64_t page;
