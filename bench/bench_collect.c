@@ -141,12 +141,12 @@ static const char *text_of(const json_t *cell, const char *key)
     return json_string_value(json_object_get(cell, key));
 }
 
-int bench_collect(const char *dir, bool allow_mixed)
+int bench_collect(const char *dir, bool allow_mixed, bool *failed)
 {
     struct results r;
     char err[512], plan_hash[17];
     int code = results_load(&r, dir, err, sizeof err);
-    size_t missing = 0, failed = 0;
+    size_t missing = 0, bad = 0;
     if (code != NB_OK)
         die(code, "%s", err);
     json_t *git = json_object(), *plans = json_object(), *hosts = json_object();
@@ -156,7 +156,9 @@ int bench_collect(const char *dir, bool allow_mixed)
             printf("missing: %s %s\n", r.plan.cells[i].id, r.plan.cells[i].name);
             continue;
         }
-        failed += !cell_ok(r.cells[i]);
+        const char *status = text_of(r.cells[i], "status");
+        bad += !cell_ok(r.cells[i]);
+        *failed |= !cell_ok(r.cells[i]) && !(status && strcmp(status, "skipped") == 0);
         tally(git, text_of(r.cells[i], "git"));
         tally(plans, text_of(r.cells[i], "plan_hash"));
         tally(hosts, text_of(r.cells[i], "host"));
@@ -164,7 +166,7 @@ int bench_collect(const char *dir, bool allow_mixed)
     snprintf(plan_hash, sizeof plan_hash, "%016llx", (unsigned long long)r.plan.hash);
     say_tally("hosts", hosts);
     say_tally("commits", git);
-    printf("cells: %zu planned, %zu missing, %zu not ok\n", r.plan.n, missing, failed);
+    printf("cells: %zu planned, %zu missing, %zu not ok\n", r.plan.n, missing, bad);
     bool mixed = json_object_size(git) > 1 || json_object_size(plans) > 1 ||
                  (json_object_size(plans) == 1 && !json_object_get(plans, plan_hash));
     if (mixed && !allow_mixed)

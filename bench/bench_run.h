@@ -33,8 +33,8 @@ int bench_timed(struct bench *);
  * report.html, SHA256SUMS. Returns an exit code. */
 int bench_derive(const char *dir, const struct bench_flags *, bool figures);
 /* Check that the cells of a run belong together; says on stdout who ran what and what is missing.
- */
-int bench_collect(const char *dir, bool allow_mixed);
+ * Sets *failed when a cell failed. */
+int bench_collect(const char *dir, bool allow_mixed, bool *failed);
 
 /* ---- bench_gbench.c ---- */
 /* Entries of Google Benchmark's schema, for the cells that are ok. modelled: cycles in place of

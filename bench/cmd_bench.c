@@ -258,11 +258,12 @@ static int sub_collect(struct bench_args *a)
     if (a->nargs != 1)
         die(NB_USAGE, "bench collect needs one run directory (with plan.tsv and cells/)");
     char *dir = rundir_find(a->results, a->arg[0]);
-    int code = bench_collect(dir, a->allow_mixed);
+    bool failed = false;
+    int code = bench_collect(dir, a->allow_mixed, &failed);
     if (code == NB_OK || a->allow_mixed)
         code = bench_derive(dir, &a->b.flags, !a->no_plots) == NB_FAIL ? NB_FAIL : code;
     free(dir);
-    return code;
+    return failed && code == NB_OK ? NB_FAIL : code;
 }
 
 static int sub_paper(struct bench_args *a)

@@ -153,6 +153,8 @@ END
     [ "$(jq -r '.[].status' "$dir/failed.json" | sort -u | xargs)" = "failed skipped" ]
     [ "$(jq -r '.benchmarks[].name' "$dir/gbench.json" | grep -c -e native -e shadow)" -eq 0 ]
     [ "$(jq '[.benchmarks[].real_time] | min > 0' "$dir/gbench.json")" = true ]
+    nb bench collect "$dir" --no-plots
+    [ "$status" -eq 1 ]
 }
 
 @test "Ctrl-C: 130, no child left, nothing half-written; --resume goes on" {
