@@ -82,6 +82,7 @@ enum gmem_result gmem_back_all(struct gmem *g)
     for (uint64_t i = 0; i < g->frames; i++)
         g->page[i] = (h.n + i) << PAGE_SHIFT | PG_RESIDENT;
     g->resident = g->frames;
+    g->fixed = true;
     return GMEM_OK;
 }
 
@@ -102,7 +103,7 @@ static bool resident(const struct gmem *g, uint64_t n)
 
 void gmem_discard(struct gmem *g, gfn_t first, uint64_t n)
 {
-    assert(first.n <= g->frames && n <= g->frames - first.n);
+    assert(first.n <= g->frames && n <= g->frames - first.n && !g->fixed);
     uint64_t end = first.n + n;
     for (uint64_t i = first.n; i < end; i++) {
         if (!resident(g, i))

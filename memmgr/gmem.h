@@ -43,6 +43,7 @@ struct gmem {
     uint64_t resident;  /* guest frames in PG_RESIDENT */
     uint64_t allocs[3]; /* host pages allocated: 4K, 2M, 1G */
     uint64_t splits;    /* large blocks broken up */
+    bool fixed;         /* gmem_back_all: pages never move again */
 };
 
 /* Guest memory of `bytes`, a multiple of 4 KiB. A last part smaller than a host page has 4 KiB
@@ -74,9 +75,10 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t a)
  * and where part of a large block is in use, falls back to 4 KiB; 2M and 1G modes do not
  * fall back for lack of memory. */
 enum gmem_result gmem_fault(struct gmem *, gfn_t);
-/* Back the whole guest with consecutive frames: a machine without a VMM. */
+/* Back the whole guest with consecutive frames, for good: a machine without a VMM. */
 enum gmem_result gmem_back_all(struct gmem *);
-/* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed. */
+/* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed.
+ * Not for a guest that gmem_back_all backed. */
 void gmem_discard(struct gmem *, gfn_t first, uint64_t n);
 
 const char *gmem_check(const struct gmem *);

@@ -11,10 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum tlb_index {
-    INDEX_MOD,
-    INDEX_XOR
-}; /* set = vpn mod sets | (vpn ^ vpn >> log2 sets) mod sets */
+/* mod: set = vpn mod sets; xor: set = (vpn ^ vpn >> log2 sets) mod sets. */
+enum tlb_index { INDEX_MOD, INDEX_XOR };
 enum tlb_policy { POLICY_LRU, POLICY_PLRU };
 
 /* Geometry of one set-associative array. entries 0 = the array does not exist; ways == entries =

@@ -1,18 +1,16 @@
-/* mmu.c: what every strategy shares: lookup, the retry loop around a walk, fills, flushes,
- * counting.
+/* mmu.c: what every strategy shares: lookup, the retry loop around a walk, fills, flushes, counts.
  *
  * Trust. A TLB entry is a promise made at fill time: it may outlive a change of the guest's tables
  * until the guest invalidates it (that is the architecture), but never a change of the host's (zap
  * flushes). A store needs an entry with TLB_W and TLB_D; one that lacks them is a hit for the
- * counters, and a new walk
- * ("assist") decides, as processors do before they fault or to set the dirty bit.
+ * counters, and a new walk ("assist") decides, as processors do before they fault or to set D.
  *
  * Invariants:
  *  (1) hot.mru[] names only a unit whose entry is the most recently used one of its L1 set.
  *  (2) a key is at most once in an array.
  *  (3) tlb_l1_misses >= tlb_l2_misses; hits are derived, so hits + misses = accesses.
- *  (4) walk_reads + walk_refs_lost = all entries read by walks (= sum of pt_* when caches are
- * modelled).
+ *  (4) walk_reads + walk_refs_lost = all entries read by walks = the sum of pt_* when caches are
+ *      modelled.
  */
 #include "shadow_vs_ept/mmu.h"
 
@@ -20,9 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    MAX_RETRIES = 64
-}; /* repairs one access may need: levels x (fault, fill) leaves ample room */
+/* Repairs one access may need: levels x (fault, fill) leaves ample room. */
+enum { MAX_RETRIES = 64 };
 
 static inline unsigned va_vpn_shift(unsigned size) { return 12 + 9 * size; }
 static inline uint64_t vpn(gva_t va, unsigned size) { return (va << 7 >> 7) >> va_vpn_shift(size); }
@@ -391,12 +388,18 @@ void mmu_flush_nonglobal(struct mmu *m)
     forget_mru(m);
 }
 
-void mmu_flush_all(struct mmu *m)
+/* All that depends on guest-virtual addresses, of every tag, globals too. */
+static void flush_linear(struct mmu *m)
 {
     m->globals = m->parts = false;
     mmu_flush_nonglobal(m);
     m->sizes = 0;
     m->only_size = SIZE_MIXED;
+}
+
+void mmu_flush_all(struct mmu *m)
+{
+    flush_linear(m);
     for (unsigned i = 0; i < 4; i++)
         assoc_clear(&m->npsc[i]);
     assoc_clear(&m->ntlb);
@@ -435,8 +438,9 @@ void mmu_exit(struct mmu *m, enum counter_id reason, uint64_t addr)
     event(m, counter_descs[reason].name, addr, 0);
     m->c.exits++;
     m->c.v[reason]++;
-    if (!m->vm->cpu->vpid)
-        mmu_flush_all(m);
+    if (!m->vm->cpu
+             ->vpid) /* nested translations stay: they are tagged by their table (SDM 29.4.3) */
+        flush_linear(m);
 }
 
 void mmu_guest_cr3(struct mmu *m, uint64_t cr3)

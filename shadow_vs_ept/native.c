@@ -58,7 +58,7 @@ static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 
 static void guest_touch(struct mmu *m, gfn_t g, bool write) { (void)m, (void)g, (void)write; }
 
-/* The host does not move a machine's own memory; flushing keeps the contract if it ever does. */
+/* Never called: the host does not move a machine's own memory (gmem_back_all). */
 static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
     (void)first, (void)n;

@@ -3,10 +3,12 @@
  * A virtual MMU is driven by events: the hardware's walk on a TLB miss, what the guest does to its
  * tables, and what the host does to the memory below. A strategy reacts to each:
  *
- *   walk    hardware: read tables, count, say why it stopped. Must not change host state except A/D
- * bits. fix     hypervisor, after WALK_EXIT: repair what was missing, count the exit; the walk is
- * retried. guest_* the guest loaded CR3, ran INVLPG, wrote a table entry, touched a frame through
- * its direct map zap     the host is about to change the frames below [first, first + n)
+ *   walk     hardware: read tables, count, say why it stopped; changes nothing but A and D bits
+ *   fix      hypervisor, after WALK_EXIT: repair what was missing, count the exit; then the walk is
+ *            made again
+ *   guest_*  the guest loaded CR3, ran INVLPG, wrote a table entry, or touched a frame through its
+ *            direct map
+ *   zap      the host is about to change the frames below [first, first + n)
  *
  * mmu.c owns the retry loop, the TLBs and the counting of accesses. A walk counts its references in
  * struct walk; mmu.c books them as completed or lost.

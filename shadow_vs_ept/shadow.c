@@ -1,19 +1,21 @@
 /* shadow.c: shadow paging with write-protected guest tables.
  *
  * The hardware walks the hypervisor's shadow tables, whose references per walk are the levels of
- * the effective page. The hypervisor keeps them true by seeing everything the guest does to its
- * own:
+ * the effective page. The hypervisor keeps them true by seeing all the guest does to its own:
  *
- *   guest #PF            intercepted. The guest's own fault: one exit, reflected. A mapping the
- * guest has and the shadow lacks: one exit, filled (a "hidden" fault). first store          the
- * sPTE is read-only until the guest's D bit is set: one more hidden fault after a load, none when
- * the first access is a store. write to a shadowed  one exit, emulated; the sPTE derived from that
- * entry is dropped and filled again on table                use. A table not yet walked is not
- * shadowed, and its writes are free. CR3 load, INVLPG     one exit each. Shadow pages outlive the
- * CR3 that made them, so a process switched back to finds its tables filled. a table's frame is
- * first clear, copy or user store to it: one exit (counted as pt_write); its shadow used for data
- * pages are dropped. kernel's first touch of a frame the host has not backed: one exit (fill). The
- * kernel's direct map is else taken as mapped; its fills are not modelled.
+ *   guest #PF       intercepted. The guest's own fault: one exit, reflected. A mapping the guest
+ *                   has and the shadow lacks: one exit, filled (a "hidden" fault).
+ *   first store     the sPTE is read-only until the guest's D bit is set: one more hidden fault
+ *                   after a load, none when the first access is a store.
+ *   table write     to a shadowed table: one exit, emulated; the sPTE derived from that entry is
+ *                   dropped, and filled again on use. A table not walked yet is not shadowed, and
+ *                   its writes are free.
+ *   CR3, INVLPG     one exit each. Shadow pages outlive the CR3 that made them, so a process
+ *                   switched back to finds its tables filled.
+ *   table recycled  the first clear, copy or user store to a shadowed frame: one exit (counted as
+ *                   pt_write); its shadow pages are dropped.
+ *   kernel touch    the kernel's first touch of a frame the host has not backed: one exit (fill).
+ *                   Its direct map is else taken as mapped; the fills of that are not modelled.
  *
  * A and D bits of guest entries are set by the hypervisor when it fills, as hardware would have.
  * Shadow tables are always in sync or absent (see the invariants in shadow_pt.h).

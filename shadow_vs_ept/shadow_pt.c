@@ -31,6 +31,7 @@ struct spt {
     uint32_t *shadowed_2m, *shadowed_1g; /* shadowed gfns in each 2 MiB, 1 GiB */
     struct node *node;
     uint32_t nnodes, node_cap, free_node;
+    bool flush; /* hardware may hold pointers to a table that is gone: settle() */
 };
 
 /* ---- lists ---- */
@@ -222,8 +223,8 @@ static void count_shadowed(struct spt *s, uint64_t g, int by)
     s->shadowed_1g[g >> ORDER_1G] += (uint32_t)change;
 }
 
-/* Free a shadow page. Hardware may still hold pointers to it: the caller's event must flush; to be
- * safe from any caller, this does. */
+/* Free a shadow page. Hardware may still hold pointers to it: every function of shadow_pt.h that
+ * can get here ends with settle(). */
 static void free_page(struct spt *s, struct sp *p)
 {
     for (unsigned i = 0; i < 512; i++)
@@ -249,7 +250,15 @@ static void free_page(struct spt *s, struct sp *p)
     s->free_id = p->id;
     s->live--;
     meta_free(META_PAGING, p);
-    mmu_vm_flush_all(s->vm);
+    s->flush = true;
+}
+
+/* One flush for all that an event took away. */
+static void settle(struct spt *s)
+{
+    if (s->flush)
+        mmu_vm_flush_all(s->vm);
+    s->flush = false;
 }
 
 static unsigned spte_level(const struct spt *s, hpa_t a)
@@ -282,8 +291,8 @@ static void write_protect(struct spt *s, uint64_t g)
         flush |= (*e & PTE_W) != 0;
         *e &= ~PTE_W;
     }
-    if (flush)
-        mmu_vm_flush_all(s->vm);
+    s->flush |= flush;
+    settle(s);
 }
 
 struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
@@ -308,6 +317,7 @@ void spt_link(struct spt *s, struct sp *p, unsigned idx, struct sp *child, uint6
     zap_entry(s, p, idx);
     *entry(s, p, idx) = child->table | (rights & (PTE_W | PTE_U | PTE_NX)) | PTE_P | PTE_A;
     list_add(s, &child->parents, p->table + 8 * idx);
+    settle(s);
 }
 
 struct sp *spt_link_direct(struct spt *s, struct sp *p, unsigned idx, gfn_t first, uint64_t rights)
@@ -326,6 +336,7 @@ void spt_map(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights
                         (rights & (PTE_W | PTE_U | PTE_NX | PTE_G)) | PTE_P | PTE_A |
                         (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
     list_add(s, &s->rmap[g.n], p->table + 8 * idx);
+    settle(s);
 }
 
 /* ---- events ---- */
@@ -335,6 +346,7 @@ void spt_entry_written(struct spt *s, gfn_t g, unsigned idx)
     for (uint32_t i = *chain(s, g.n); i; i = s->page[i]->next)
         if (s->page[i]->gfn == g.n)
             zap_entry(s, s->page[i], idx);
+    settle(s);
 }
 
 void spt_drop_gfn(struct spt *s, gfn_t g)
@@ -345,6 +357,7 @@ void spt_drop_gfn(struct spt *s, gfn_t g)
         if (p->gfn == g.n)
             free_page(s, p);
     }
+    settle(s);
 }
 
 void spt_zap(struct spt *s, gfn_t first, uint64_t n)
@@ -353,6 +366,7 @@ void spt_zap(struct spt *s, gfn_t first, uint64_t n)
     zap_list(s, first.n & ~((1ull << ORDER_2M) - 1), 2);
     for (uint64_t g = first.n; g < first.n + n; g++)
         zap_list(s, g, 1);
+    s->flush = false; /* the caller flushes in any case */
 }
 
 /* ---- checker ---- */

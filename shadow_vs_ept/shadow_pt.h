@@ -11,10 +11,12 @@
  * Invariants (spt_check verifies all):
  *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block.
  *  (2) a leaf of an indirect page agrees with the guest entry it stands for: present, same target,
- * writable only if the guest entry is writable and dirty. (3) no writable leaf covers a shadowed
- * gfn. (4) every leaf is in the rmap list of its first gfn, every link in its child's list of
- * parents, and nothing else is. (5) a direct page has exactly one parent. (6) table_frames counts
- * the shadow pages.
+ *      writable only if the guest entry is writable and dirty.
+ *  (3) no writable leaf covers a shadowed gfn.
+ *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
+ *      and nothing else is.
+ *  (5) a direct page has exactly one parent.
+ *  (6) table_frames counts the shadow pages.
  */
 #ifndef NB_PAGING_SHADOW_PT_H
 #define NB_PAGING_SHADOW_PT_H

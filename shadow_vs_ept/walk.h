@@ -6,13 +6,14 @@
  * Counting. refs is what a walk without walk caches reads: a walk-cache hit adds the references it
  * saved, so refs / walks is exact theory whatever the caches. reads is what was really read.
  *
- * Walk caches (REFERENCES: RevAnC, DMT, Bhargava et al. 2008).
- *   intel: psc[] keyed by address prefix and tag gives the host-physical address of the next guest
- * table
- *          ("combined" in the nested case: it skips the host walk too), npsc[] likewise by gpa
- * prefix. amd:   pwc keyed by the host-physical address of a non-leaf entry, of either table. ntlb:
- * gfn -> hfn in both. As the architecture demands, an entry enters a walk cache only with its
- * accessed bit set: psc[] and npsc[] at the end of a walk, pwc when an entry is read so.
+ * Walk caches (RevAnC; DMT, ASPLOS 2024; Bhargava et al., ASPLOS 2008).
+ *   intel  psc[], keyed by address prefix and tag, gives the host-physical address of the next
+ *          guest table ("combined" in the nested case: it skips the host walk too); npsc[] does
+ *          so for the nested table by gpa prefix.
+ *   amd    pwc, keyed by the host-physical address of a non-leaf entry, of either table.
+ *   ntlb   gfn -> hfn, in both.
+ * As the architecture demands, an entry enters a walk cache only with its accessed bit set: psc[]
+ * and npsc[] at the end of a walk, pwc when an entry is read so.
  *
  * A bits are set when the walk completes, D when a store completes; a failed walk writes nothing.
  */
