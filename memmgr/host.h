@@ -4,11 +4,11 @@
  * that is never written costs nothing. Frames belong to the host; gmem.h lends them to guests.
  * Paging structures of the VMM are frames too, so that table reads have host-physical addresses.
  *
- * Invariants (host_check verifies all):
+ * Invariants (host_check verifies 1 to 3, the tests 4):
  *  (1) every frame is in exactly one of: reserved (hfn 0), free, guest, table.
  *  (2) free + guest + table + reserved = total, and used frames never exceed the limit.
  *  (3) free blocks are naturally aligned, do not overlap, and no two free buddies stay unmerged.
- *  (4) a free or freshly allocated frame reads as zero.
+ *  (4) a freshly allocated frame reads as zero (cleared then, if it was in use before).
  */
 #ifndef NB_MEMMGR_HOST_H
 #define NB_MEMMGR_HOST_H
@@ -42,7 +42,7 @@ void host_free(struct host *);
 bool host_alloc(struct host *, unsigned order, enum frame_use, hfn_t *out);
 /* `frames` consecutive frames, aligned to 2 MiB when that long, for a machine without a VMM. */
 bool host_alloc_span(struct host *, uint64_t frames, enum frame_use, hfn_t *out);
-/* Give back any naturally aligned part of what was allocated. The frames are cleared. */
+/* Give back any naturally aligned part of what was allocated. */
 void host_release(struct host *, hfn_t, unsigned order);
 
 /* The bytes of a frame; valid until host_free. */
