@@ -26,6 +26,9 @@ endif
 WARN := -Wall -Wextra -Wshadow -Wpointer-arith -Wcast-qual -Wwrite-strings \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wformat=2 -Werror
 GIT := $(shell git describe --always --dirty --abbrev=7 2>/dev/null || cat .git-version 2>/dev/null || echo unknown)
+# Sources git does not know yet make a tree dirty too.
+UNTRACKED := $(shell git ls-files --others --exclude-standard -- '*.c' '*.h' '*.ini' 2>/dev/null)
+GIT := $(GIT)$(if $(UNTRACKED),$(if $(findstring -dirty,$(GIT)),,-dirty))
 DIFF := $(if $(findstring -dirty,$(GIT)),$(shell git diff HEAD 2>/dev/null | git hash-object --stdin | cut -c1-16))
 
 CPPFLAGS += -I. -D_GNU_SOURCE
@@ -53,7 +56,10 @@ TRACES := $(wildcard workloads/traces/*.nbt)
 .PHONY: all
 all: $(B)/nestbed $(B)/nestbed-bench $(PLUGIN)  ## build (the default)
 
-$(B)/nestbed: $(OBJS)
+# A removed source must leave the program too.
+$(B)/objects: FORCE
+	$(call stamp,$(OBJS))
+$(B)/nestbed: $(OBJS) $(B)/objects
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LDLIBS)
 

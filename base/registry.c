@@ -28,6 +28,15 @@ size_t reg_sorted(const void *start, const void *stop, const struct reg_head **o
     return n;
 }
 
+const char *reg_duplicate(const void *start, const void *stop)
+{
+    for (const struct reg_head *const *p = start; (const void *)p < stop; p++)
+        for (const struct reg_head *const *q = start; q < p; q++)
+            if (strcmp((*p)->name, (*q)->name) == 0)
+                return (*p)->name;
+    return NULL;
+}
+
 unsigned edit_distance(const char *a, const char *b)
 {
     enum { MAX = 63 };

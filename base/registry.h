@@ -55,6 +55,10 @@ const void *reg_find(const void *start, const void *stop, const char *name);
 size_t reg_sorted(const void *start, const void *stop, const struct reg_head **out, size_t max);
 #define REG_SORTED(kind, out, max) reg_sorted(__start_reg_##kind, __stop_reg_##kind, (out), (max))
 
+/* A name that two entries share, or NULL. */
+const char *reg_duplicate(const void *start, const void *stop);
+#define REG_DUPLICATE(kind) reg_duplicate(__start_reg_##kind, __stop_reg_##kind)
+
 /* The name nearest to `wrong` by edit distance, or NULL when none is near enough to suggest. */
 const char *reg_nearest(const void *start, const void *stop, const char *wrong);
 #define REG_NEAREST(kind, str) reg_nearest(__start_reg_##kind, __stop_reg_##kind, (str))

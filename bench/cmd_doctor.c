@@ -94,7 +94,7 @@ static void probe_kvm(struct finding *f)
         close(fd);
     snprintf(f->detail, sizeof f->detail, "%s",
              f->found          ? "/dev/kvm opens"
-             : errno == ENOENT ? "no /dev/kvm: run the model, or --engine labvm"
+             : errno == ENOENT ? "no /dev/kvm; the model needs none"
              : errno == EACCES
                  ? "no right to open /dev/kvm: sudo usermod -aG kvm $USER, then log in again"
                  : strerror(errno));
@@ -109,6 +109,14 @@ static bool read_word(const char *path, char *buf, size_t n)
     if (ok)
         buf[strcspn(buf, "\n")] = 0;
     return ok;
+}
+
+static void probe_cmocka(struct finding *f)
+{
+    snprintf(f->detail, sizeof f->detail, "/usr/include/cmocka.h");
+    f->found = access(f->detail, R_OK) == 0;
+    if (!f->found)
+        f->detail[0] = 0;
 }
 
 static void probe_thp(struct finding *f)
@@ -162,6 +170,7 @@ static const struct check checks[] = {
     {"hyperfine", PIECE, false, "timings of make bench", "hyperfine", NULL},
     {"compare.py", PIECE, false, "comparing two benchmark files",
      "libbenchmark-tools python3-scipy", probe_compare},
+    {"cmocka", PIECE, false, "make check: unit tests", "libcmocka-dev", probe_cmocka},
     {"bats", PIECE, false, "make check: command-line tests", "bats", NULL},
     {"jq", PIECE, false, "make check: command-line tests", "jq", NULL},
     {"shellcheck", PIECE, false, "make check: shell scripts", "shellcheck", NULL},
@@ -169,9 +178,8 @@ static const struct check checks[] = {
     {"clang", PIECE, false, "make check: same counts from another compiler", "clang", NULL},
     {"valgrind", PIECE, false, "recording traces with valgrind", "valgrind", NULL},
     {"qemu-x86_64", PIECE, false, "recording traces with QEMU", "qemu-user", NULL},
-    {"qemu-system-x86_64", PIECE, false, "--engine labvm", "qemu-system-x86", NULL},
     {"help2man", PIECE, false, "make man", "help2man", NULL},
-    {"/dev/kvm", FACT, false, "--engine kvm", NULL, probe_kvm},
+    {"/dev/kvm", FACT, false, "what this host's KVM is (in env.json)", NULL, probe_kvm},
     {"rights", FACT, false, "host-wide settings", NULL, probe_rights},
     {"KSM", FACT, false, "the kernel's page sharing", NULL, probe_ksm},
     {"THP", FACT, false, "transparent huge pages", NULL, probe_thp},

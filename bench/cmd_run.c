@@ -95,7 +95,10 @@ static int run_trace(const struct options *o, struct result *res)
     struct replay *replay;
     char err[512];
     char *path = trace_resolve(o->trace, err, sizeof err);
-    int code = path ? replay_open(path, NULL, &replay, err, sizeof err) : NB_USAGE;
+    /* A word that is no file may be a misspelt name; a path that is no file is missing input. */
+    int code = path                      ? replay_open(path, NULL, &replay, err, sizeof err)
+               : strpbrk(o->trace, "/.") ? NB_NOINPUT
+                                         : NB_USAGE;
     if (code != NB_OK)
         die(code, "%s", err);
     code = run_engine(o, &(struct program){replay_run, replay}, res);

@@ -174,7 +174,7 @@ static void print_answer(const struct walk_report *r, const struct vm_config *vm
     if (!is_native(vm))
         printf(" -> hpa 0x%" PRIx64, r->hpa);
     putchar('\n');
-    printf("%u references, %u of them in the host's table (exact); one TLB entry covers %s\n",
+    printf("%u references, %u of them in the nested table (exact); one TLB entry covers %s\n",
            r->refs, r->refs_nested, size_name(r->shift));
 }
 
@@ -313,7 +313,7 @@ static void print_question(const struct word *words, unsigned n, bool native)
     printf("\nThe TLB and all walk caches are empty, and the program loads from gva.\n"
            "  1. Which entries does the hardware read, and in what order?\n"
            "  2. Which %sphysical address does gva translate to?\n"
-           "  3. How many references is that, and how many of them are in the host's table?\n"
+           "  3. How many references is that, and how many of them are in a nested table?\n"
            "  4. How much memory will one TLB entry cover?\n\n",
            native ? "" : "host-");
 }

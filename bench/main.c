@@ -14,6 +14,12 @@
 #include "bench/command.h"
 #include "bench/version.h"
 
+REGISTRY(paging);
+REGISTRY(workload);
+REGISTRY(engine);
+REGISTRY(trace_format);
+REGISTRY(experiment);
+
 enum { MAX_COMMANDS = 64 };
 
 /* A full disk or a closed pipe shows when the buffer is written: too late to ignore. */
@@ -36,7 +42,7 @@ static void usage(FILE *out)
     const struct reg_head *cmd[MAX_COMMANDS];
     size_t n = REG_SORTED(command, cmd, MAX_COMMANDS);
     fputs("Usage: nestbed COMMAND [OPTION...]\n"
-          "Shadow paging, nested paging, ballooning and page sharing, counted exactly.\n\n"
+          "Native, shadow and nested paging, counted exactly.\n\n"
           "Commands:\n",
           out);
     for (size_t i = 0; i < n; i++)
@@ -95,6 +101,25 @@ static int help(int argc, char **argv)
     return dispatch(argv[1], 2, args);
 }
 
+/* Copying a plug-in and forgetting to rename it would hide one of the two. */
+static void refuse_duplicates(void)
+{
+    const struct {
+        const char *kind, *name;
+    } twice[] = {
+        {"paging strategies", REG_DUPLICATE(paging)},
+        {"workloads", REG_DUPLICATE(workload)},
+        {"engines", REG_DUPLICATE(engine)},
+        {"commands", REG_DUPLICATE(command)},
+        {"trace formats", REG_DUPLICATE(trace_format)},
+        {"experiments", REG_DUPLICATE(experiment)},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(twice); i++)
+        if (twice[i].name)
+            die(NB_INTERNAL, "two %s are called '%s': rename one in its REGISTER line",
+                twice[i].kind, twice[i].name);
+}
+
 static int nestbed(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -129,6 +154,7 @@ int main(int argc, char **argv)
     atexit(close_stdout);
     signal(SIGPIPE, SIG_DFL); /* `nestbed list counters | head` ends quietly, whoever started us */
     log_init();
+    refuse_duplicates();
     if (argc < 1) {
         argc = 1;
         argv = none;
