@@ -18,7 +18,7 @@
 
 /* Software bits of a leaf. */
 #define PTE_COW PTE_SW0 /* private page of a writable mapping, read-only until copied or sole */
-#define PTE_KEPT                                                                    \
+#define PTE_KEPT \
     PTE_SW1 /* P is clear because the mapping is PROT_NONE; the frame is still ours \
              */
 
