@@ -282,7 +282,8 @@ static void check_mem(const struct vm_config *vm)
     if (vm->mem % page)
         die(NB_USAGE, "--mem is not a multiple of the guest's %s page: try --mem %s",
             vm->guest_page == PAGES_THP ? "4k" : page_mode_name(vm->guest_page),
-            format_size(vm->mem < page ? page : ALIGN_DOWN(vm->mem, page), size, sizeof size));
+            format_size(ALIGN_UP(vm->mem < 64ull << 20 ? 64ull << 20 : vm->mem, page), size,
+                        sizeof size));
     if (vm->mem > 1ull << bits)
         die(NB_USAGE, "--mem is above 2^%u bytes, all that %u levels of host table map: use less%s",
             bits, vm->host_levels, bits == 48 ? " or --host-levels 5" : "");

@@ -270,6 +270,17 @@ static void cycle_row(struct table *t, const json_t *record, const char *part, c
     table_cell(t, "%s", words);
 }
 
+/* Cycles per access of the phase that experiments compare; NULL when there is none. */
+static const json_t *phase_per_access(const json_t *record, const char *name)
+{
+    size_t i;
+    json_t *phase;
+    json_array_foreach(json_object_get(record, "phases"), i,
+                       phase) if (strcmp(json_string_value(json_object_get(phase, "name")), name) ==
+                                  0) return at(phase, "derived", "cycles_per_access");
+    return NULL;
+}
+
 static void print_cycles(const json_t *record)
 {
     double total = json_number_value(at(record, "cycles", "total"));
@@ -282,9 +293,10 @@ static void print_cycles(const json_t *record)
         snprintf(words, sizeof words, "# %.1f %%", total > 0 ? 100 * v / total : 0);
         cycle_row(t, record, cycle_parts[i], words);
     }
-    snprintf(words, sizeof words,
-             json_number_value(per) < 100 ? "# %.3g per access" : "# %.0f per access",
-             json_number_value(per));
+    int n = snprintf(words, sizeof words, "# %.4g per access", json_number_value(per));
+    const json_t *work = phase_per_access(record, "work");
+    if (json_is_real(work))
+        snprintf(words + n, sizeof words - (size_t)n, ", %.4g in work", json_number_value(work));
     cycle_row(t, record, "total", json_is_real(per) ? words : "");
     table_print(t);
     table_free(t);

@@ -115,7 +115,7 @@ size_t in_fill(struct trace *t, size_t n)
         if (trace_stop)
             trace_fail(t, NB_SIGINT, "interrupted");
         else if (got < 0)
-            trace_fail(t, NB_IOERR, "cannot be read: %s", strerror(errno));
+            trace_fail(t, NB_NOINPUT, "cannot be read: %s", strerror(errno));
         if (got <= 0)
             t->eof = true;
         else
@@ -193,7 +193,9 @@ static int choose_format(struct trace *t, const char *name)
         t->format = sniff(p, n < SNIFF ? n : SNIFF);
     if (!t->format)
         return trace_fail(t, NB_DATAERR,
-                          "not a trace of a known format (%s); name it with --format", names);
+                          "not a trace of a known format (%s); nestbed trace convert --format NAME "
+                          "reads it all the same",
+                          names);
     return 0;
 }
 
