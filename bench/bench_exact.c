@@ -12,7 +12,9 @@ struct pool {
     char *dir;
     struct proc slot[PROC_MAX];
     const struct cell *cell[PROC_MAX]; /* what runs in a slot; NULL = free */
+    const struct cell *waiting;        /* found, but too large beside what runs */
     size_t next;                       /* first plan line not yet looked at */
+    uint64_t budget;                   /* estimates of cells that run together stay below it */
     unsigned done, total;
 };
 
@@ -32,14 +34,40 @@ static const struct cell *next_cell(struct pool *p)
     return NULL;
 }
 
+/* Half of what the kernel says it could give without swapping. */
+static uint64_t half_of_memory(void)
+{
+    unsigned long long kib = 0;
+    char line[160];
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && !kib && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu", &kib) != 1)
+            kib = 0;
+    if (f)
+        fclose(f);
+    return kib ? kib << 9 : UINT64_MAX;
+}
+
+/* A cell that is alone always fits. */
+static bool fits(const struct pool *p, const struct cell *c)
+{
+    uint64_t ram = 0;
+    for (unsigned i = 0; i < p->b->jobs; i++)
+        ram += p->cell[i] ? p->cell[i]->ram : 0;
+    return ram == 0 || (ram < p->budget && c->ram <= p->budget - ram);
+}
+
 static void fill(struct pool *p)
 {
     for (unsigned i = 0; i < p->b->jobs; i++) {
         if (p->cell[i])
             continue;
-        p->cell[i] = next_cell(p);
-        if (!p->cell[i])
+        if (!p->waiting && !(p->waiting = next_cell(p)))
             return;
+        if (!fits(p, p->waiting))
+            return;
+        p->cell[i] = p->waiting;
+        p->waiting = NULL;
         progress_step(p->done, p->total, p->cell[i]->name);
         cell_start(&p->b->origin, p->cell[i], &p->slot[i]);
     }
@@ -49,6 +77,7 @@ int bench_exact(struct bench *b)
 {
     struct pool *p = xcalloc(1, sizeof *p);
     p->b = b;
+    p->budget = half_of_memory();
     p->dir = strf("%s/cells", b->dir);
     for (size_t i = 0; i < b->plan.n; i++)
         p->total += b->plan.cells[i].kind == CELL_EXACT;

@@ -113,6 +113,13 @@ latest() { readlink -f results/latest; }
     [ ! -e results ]
 }
 
+@test "a cell with a large working set takes the memory that the plan says" {
+    "$nestbed" bench plan --filter reach/pages:2m/mib:8192 > plan.tsv
+    "$nestbed" bench cell --plan plan.tsv --index 0 --out . 2> /dev/null
+    kib=$(($(tail -n 1 plan.tsv | cut -f7) >> 10))
+    jq -e --argjson kib "$kib" '.max_rss_kib < $kib and .max_rss_kib > $kib / 2' ./*.json
+}
+
 @test "bench: A/A pair gives a noise floor; timed cells have one sample a round" {
     nb bench --quick --no-plots --filter "$TINY" --harness builtin
     [ "$status" -eq 0 ]
@@ -462,6 +469,7 @@ need_compare() {
 @test "bench env: no guesses, and --redact takes names out" {
     "$nestbed" bench env > env.json
     jq -e '.schema == "nestbed-env/1" and (.summary | test("2-D paging hardware"))' env.json
+    jq -e '.summary | test("EPT are modelled|: yes")' env.json
     "$nestbed" bench env --redact > env.json
     jq -e '.host == null and .user == null and .kernel.command_line == null' env.json
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" --redact > /dev/null
