@@ -436,7 +436,7 @@ char *env_paging_line(const json_t *env)
 {
     const json_t *kvm = json_object_get(env, "kvm"), *params = json_object_get(kvm, "parameters");
     const char *backend = json_string_value(json_object_get(kvm, "backend"));
-    const char *none = "Timings of EPT here are modelled, not measured.";
+    const char *none = "Cycles under EPT are modelled here.";
     if (!json_is_true(json_object_get(kvm, "device")) || !backend)
         return strf("2-D paging hardware: not visible (no /dev/kvm). %s", none);
     bool intel = strcmp(backend, "kvm_intel") == 0, amd = strcmp(backend, "kvm_amd") == 0;
