@@ -81,7 +81,12 @@ void plan_build(struct plan *);
 /* Keep the cells whose full name (name/real_time) matches the regexp; a leading '-' negates.
  * NULL or a message that says what is wrong with the expression. */
 const char *plan_filter(struct plan *, const char *regexp);
+/* Does it hold all cells of its scale: nothing filtered, nothing repeated? exact_only: all exact
+ * cells and no other will do. */
+bool plan_whole(const struct plan *, bool exact_only);
 void plan_write(struct plan *, FILE *); /* also sets plan->hash */
+/* Words after `nestbed` that make the cell again, --seed among them; from malloc. */
+char *cell_words(const struct cell *);
 int plan_read(struct plan *, const char *path, char *err, size_t errlen);
 void plan_free(struct plan *);
 const struct cell *plan_find(const struct plan *, const char *id);

@@ -51,17 +51,12 @@ void origin_free(struct origin *o)
 
 char **cell_argv(const struct origin *o, const struct cell *c)
 {
-    char **argv = xcalloc(PROC_MAX_ARGS + 1, sizeof *argv), *words = strf("%s", c->command),
-         *save = NULL;
+    char **argv = xcalloc(PROC_MAX_ARGS + 1, sizeof *argv), *words = cell_words(c), *save = NULL;
     unsigned n = 0;
     argv[n++] = strf("%s", o->program);
     for (char *w = strtok_r(words, " ", &save); w && n < PROC_MAX_ARGS - 2;
          w = strtok_r(NULL, " ", &save))
         argv[n++] = strf("%s", w);
-    if (c->seeded) {
-        argv[n++] = strf("--seed");
-        argv[n++] = strf("0x%llx", (unsigned long long)c->seed);
-    }
     free(words);
     return argv;
 }
@@ -151,8 +146,9 @@ const char *cell_status(int code, const char *out, size_t len, const char *error
 
 void cell_start(const struct origin *o, const struct cell *c, struct proc *p)
 {
-    char **argv = cell_argv(o, c);
-    log_info("%s: nestbed %s", c->name, c->command);
+    char **argv = cell_argv(o, c), *words = cell_words(c);
+    log_info("%s: nestbed %s", c->name, words);
+    free(words);
     proc_start(p, argv, o->timeout);
     cell_argv_free(argv);
 }

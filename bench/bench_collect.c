@@ -27,13 +27,12 @@ static json_t *failures(const struct results *r)
         const char *reason = json_string_value(json_object_get(cell, "reason"));
         if (cell_ok(cell))
             continue;
-        char *again =
-            c->seeded ? strf("nestbed %s --seed 0x%llx", c->command, (unsigned long long)c->seed)
-                      : strf("nestbed %s", c->command);
+        char *words = cell_words(c), *again = strf("nestbed %s", words);
         json_array_append_new(list, json_pack("{ss ss ss ss? ss}", "id", c->id, "name", c->name,
                                               "status", status ? status : "missing", "reason",
                                               reason, "command", again));
         free(again);
+        free(words);
     }
     return list;
 }

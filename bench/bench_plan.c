@@ -90,6 +90,26 @@ void plan_free(struct plan *p)
     *p = (struct plan){0};
 }
 
+static size_t exact_cells(const struct plan *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        n += p->cells[i].kind == CELL_EXACT;
+    return n;
+}
+
+bool plan_whole(const struct plan *p, bool exact_only)
+{
+    struct plan all = {.scale = p->scale, .root_seed = p->root_seed};
+    plan_build(&all);
+    bool whole = p->n == all.n || (exact_only && p->n == exact_cells(&all));
+    for (size_t i = 0; i < p->n && whole; i++)
+        whole = (p->n == all.n || p->cells[i].kind == CELL_EXACT) &&
+                plan_find(&all, p->cells[i].id) != NULL;
+    plan_free(&all);
+    return whole;
+}
+
 static bool matches(const regex_t *re, const char *name)
 {
     char *full = strf("%s/real_time", name);
@@ -122,17 +142,24 @@ const char *plan_filter(struct plan *p, const char *regexp)
     return NULL;
 }
 
+char *cell_words(const struct cell *c)
+{
+    return c->seeded ? strf("%s --seed 0x%llx", c->command, (unsigned long long)c->seed)
+                     : strf("%s", c->command);
+}
+
 static void plan_text(const struct plan *p, FILE *f)
 {
     fprintf(f, "# nestbed-plan/1 scale=%s root_seed=%llu\n%s\n", scale_names[p->scale],
             (unsigned long long)p->root_seed, header);
     for (size_t i = 0; i < p->n; i++) {
         const struct cell *c = &p->cells[i];
-        char seed[32] = "-";
+        char seed[32] = "-", *words = cell_words(c);
         if (c->seeded)
             snprintf(seed, sizeof seed, "0x%llx", (unsigned long long)c->seed);
         fprintf(f, "%s\t%s\t%s\t%s\t%s\t%.3g\t%llu\t%s\n", c->id, c->experiment, c->name,
-                cell_kinds[c->kind], seed, c->seconds, (unsigned long long)c->ram, c->command);
+                cell_kinds[c->kind], seed, c->seconds, (unsigned long long)c->ram, words);
+        free(words);
     }
 }
 
@@ -163,6 +190,16 @@ static unsigned split(char *line, char *col[COLUMNS])
     return n;
 }
 
+/* The command of a plan line may end in the seed of its column, which is no part of the id. */
+static void cut_seed(char *command, const char *seed)
+{
+    char *end = strf(" --seed %s", seed);
+    size_t n = strlen(command), cut = strlen(end);
+    if (n > cut && strcmp(command + n - cut, end) == 0)
+        command[n - cut] = 0;
+    free(end);
+}
+
 static bool parse_cell(struct cell *c, char *col[COLUMNS])
 {
     char given[17];
@@ -173,6 +210,7 @@ static bool parse_cell(struct cell *c, char *col[COLUMNS])
     c->seeded = strcmp(col[4], "-") != 0;
     c->seconds = atof(col[5]);
     c->command = strf("%s", col[7]);
+    cut_seed(c->command, col[4]);
     if (c->seeded && !parse_u64(col[4], &c->seed))
         return false;
     if (!parse_u64(col[6], &c->ram) || strcmp(cell_kinds[c->kind], col[3]) != 0)

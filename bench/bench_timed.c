@@ -83,7 +83,9 @@ static bool by_hyperfine(const struct bench *b, const struct cell *c, struct sam
 {
     char *export = strf("%s/raw/.export", b->dir), *output = strf("%s/raw/.output", b->dir);
     char *command = command_line(b, c);
-    log_info("%s: nestbed %s", c->name, c->command);
+    char *words = cell_words(c);
+    log_info("%s: nestbed %s", c->name, words);
+    free(words);
     char *argv[] = {b->hyperfine, strf("-N"),       strf("-r"), strf("1"), strf("--style"),
                     strf("none"), strf("-i"),       strf("-n"), c->name,   strf("--export-json"),
                     export,       strf("--output"), output,     command,   NULL};

@@ -36,6 +36,19 @@ latest() { readlink -f results/latest; }
     [ "$(grep -v -e '^#' one | cut -f5)" != "$(grep -v -e '^#' two | cut -f5)" ]
 }
 
+@test "the command of a plan line makes the counters of its cell again" {
+    "$nestbed" bench plan --quick --filter 'compare/workload:gups/paging:ept|reach/pages:2m/mib:16' > plan.tsv
+    while IFS=$'\t' read -r id _ _ _ seed _ _ command; do
+        [[ "$command" == *" --seed $seed" ]]
+        "$nestbed" bench cell --plan plan.tsv --id "$id" --out . 2> /dev/null
+        # shellcheck disable=SC2086 # pasted into a shell, it is words
+        [ "$("$nestbed" $command < /dev/null | jq -S -c .phases)" = "$(jq -S -c .record.phases "$id.json")" ]
+        sed 's/ --seed 0x[0-9a-f]*$//' plan.tsv > short.tsv # the column alone says it too
+        nb bench cell --plan short.tsv --id "$id" --out .
+        [[ "$err" == *"already there"* ]]
+    done < <(grep -v -e '^#' -e '^id' plan.tsv)
+}
+
 @test "bench cell and collect: cells made one by one, missing ones named" {
     mkdir -p run/cells
     "$nestbed" bench plan --filter "$FEW" > run/plan.tsv
