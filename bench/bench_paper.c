@@ -90,7 +90,7 @@ int paper_update(const char *dir, const char *path, bool check)
     if (!check && strcmp(text, fresh) != 0)
         write_file(path, fresh, len);
     if (check)
-        printf("%s: %s\n", path, e.stale ? "stale: run `make paper`" : "up to date");
+        printf("%s: %s\n", path, e.stale ? "stale" : "up to date");
     else
         printf("%s: %u numbers changed%s\n", path, e.stale,
                e.kept ? ", some are not in this run and stay" : "");

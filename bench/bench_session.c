@@ -188,8 +188,18 @@ static void start_run(struct bench_args *a)
     b->origin.timeout = (double)a->timeout;
 }
 
-static int stopped(const struct bench *b, int argc, char **argv)
+/* The run as make takes it: a name in results/, else a path. */
+static const char *run_name(const struct bench_args *a)
 {
+    if (a->resume)
+        return a->resume;
+    const char *slash = strrchr(a->b.dir, '/');
+    return slash && strcmp(a->results, "results") == 0 ? slash + 1 : a->b.dir;
+}
+
+static int stopped(const struct bench_args *a, int argc, char **argv)
+{
+    const struct bench *b = &a->b;
     manifest_write(b, argc, argv, "interrupted");
     size_t kept = 0;
     char *cells = strf("%s/cells", b->dir);
@@ -201,8 +211,8 @@ static int stopped(const struct bench *b, int argc, char **argv)
     free(cells);
     fprintf(stderr,
             "nestbed: interrupted: %zu of %zu cells are kept; go on with\n  nestbed bench --resume "
-            "%s\n",
-            kept, b->plan.n, b->dir);
+            "%s\nor, in the source tree, with\n  make bench RUN=%s\n",
+            kept, b->plan.n, b->dir, run_name(a));
     return NB_SIGINT;
 }
 
@@ -257,18 +267,25 @@ static int finish(struct bench_args *a, int argc, char **argv)
     manifest_write(b, argc, argv, "complete");
     env_finish(b);
     int drawn = bench_derive(b->dir, &b->flags, !a->no_plots);
-    rundir_latest(b->dir);
+    bool whole = plan_whole(&b->plan, false);
+    if (whole)
+        rundir_latest(b->dir);
     if (interrupted()) {
         fprintf(stderr,
                 "nestbed: interrupted: all cells are kept; make the report with\n  nestbed bench "
-                "collect %s\n",
-                b->dir);
+                "collect %s\nor, in the source tree, with\n  make bench RUN=%s\n",
+                b->dir, run_name(a));
         return NB_SIGINT;
     }
     int code = results_load(&r, b->dir, err, sizeof err);
     if (code != NB_OK)
         die(code, "%s", err);
     report(a, &r);
+    if (!whole && !a->quiet)
+        fprintf(stderr,
+                "nestbed: part of the plan was run: its results are in %s; %s/latest stays as it "
+                "was\n",
+                b->dir, a->results);
     code = say_failures(&r);
     results_free(&r);
     return code == NB_OK && drawn == NB_FAIL ? NB_FAIL
@@ -290,7 +307,7 @@ int session_run(struct bench_args *a, int argc, char **argv)
     int code = bench_exact(b);
     if (code == NB_OK)
         code = bench_timed(b);
-    code = code == NB_OK ? finish(a, argc, argv) : stopped(b, argc, argv);
+    code = code == NB_OK ? finish(a, argc, argv) : stopped(a, argc, argv);
     origin_free(&b->origin);
     free(b->dir);
     free(b->hyperfine);

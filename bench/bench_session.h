@@ -11,7 +11,7 @@ struct bench_args {
     uint64_t root_seed, jobs, timeout, index;
     const char *results, *resume, *program, *plan, *id, *out, *arg[2];
     unsigned nargs;
-    bool dry_run, redact, no_plots, allow_mixed, check, quiet, has_index, seed_given;
+    bool dry_run, redact, no_plots, allow_mixed, check, any_plan, quiet, has_index, seed_given;
 };
 
 unsigned processors(void);

@@ -29,6 +29,7 @@ enum {
     KEY_ID,
     KEY_MIXED,
     KEY_CHECK,
+    KEY_ANYPLAN,
     KEY_SEED,
     KEY_ALIAS = 2000,
 };
@@ -80,6 +81,7 @@ static const struct argp_option options[] = {
     {"allow-mixed", KEY_MIXED, 0, 0, "collect, --resume: accept cells of several commits or plans",
      4},
     {"check", KEY_CHECK, 0, 0, "paper: change nothing, fail when the file is stale", 4},
+    {"any-plan", KEY_ANYPLAN, 0, 0, "paper: take a quick or filtered run, too", 4},
     {0}};
 
 static void number(struct argp_state *state, const char *name, const char *arg, uint64_t max,
@@ -175,6 +177,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_CHECK:
         a->check = true;
         break;
+    case KEY_ANYPLAN:
+        a->any_plan = true;
+        break;
     case ARGP_KEY_ARG:
         if (a->nargs == ARRAY_SIZE(a->arg))
             argp_error(state, "too many arguments: %s", arg);
@@ -266,12 +271,37 @@ static int sub_collect(struct bench_args *a)
     return failed && code == NB_OK ? NB_FAIL : code;
 }
 
+/* Is it a run of everything, at a scale that PAPER.md speaks of? An export, without timed cells, is
+ * one, too. Cells that failed or were skipped were run. */
+static bool whole_run(const char *dir)
+{
+    struct results r;
+    char err[512];
+    if (results_load(&r, dir, err, sizeof err) != NB_OK)
+        return false;
+    bool yes = r.plan.scale != SCALE_QUICK && plan_whole(&r.plan, true);
+    for (size_t i = 0; i < r.plan.n && yes; i++)
+        yes = r.cells[i] != NULL;
+    results_free(&r);
+    return yes;
+}
+
 static int sub_paper(struct bench_args *a)
 {
     if (a->nargs != 2)
         die(NB_USAGE, "bench paper needs a run directory and a Markdown file");
     char *dir = rundir_find(a->results, a->arg[0]);
+    bool whole = a->any_plan || whole_run(dir);
+    if (!whole && !a->check)
+        die(NB_FAIL,
+            "%s: left as it is: %s is not a whole run of `nestbed bench` without --quick, --filter "
+            "and --repetitions; --any-plan takes it all the same",
+            a->arg[1], dir);
     int code = paper_update(dir, a->arg[1], a->check);
+    if (a->check && code == NB_FAIL)
+        fputs(whole ? "nestbed: `make paper` puts the numbers of results/latest there\n"
+                    : "nestbed: but this is not a whole run: its numbers do not belong there\n",
+              stderr);
     free(dir);
     return code;
 }

@@ -8,8 +8,11 @@ load common
 FEW='^refs/.*/guest:4k/host:4k'
 TINY='^aa/'
 
-# Run directory of the last run here.
-latest() { readlink -f results/latest; }
+# Run directory of the last run here; filtered runs leave results/latest alone.
+latest() {
+    local dirs=(results/2*)
+    readlink -f "$(printf '%s\n' "${dirs[@]}" | sort -V | tail -n 1)"
+}
 
 @test "bench --list prints names that a filter can pick" {
     nb bench --list --filter "$FEW"
@@ -201,8 +204,9 @@ END
     wait "$pid" || ended=$?
     [ "$ended" -eq 130 ]
     run ! kill -0 "$child"
-    grep -q -- "--resume" err
     dir=$(find results -maxdepth 1 -mindepth 1 -type d)
+    grep -q -- "--resume $dir" err
+    grep -q "make bench RUN=${dir##*/}$" err
     [ "$(jq -r .status "$dir/manifest.json")" = interrupted ]
     [ "$(find "$dir" -name '*.tmp*' | wc -l)" -eq 0 ]
     for file in "$dir"/cells/*.json; do jq -e .status "$file" > /dev/null; done
@@ -268,22 +272,57 @@ END
     chmod +x "$1"
 }
 
-@test "--resume latest: the link still points at the run" {
-    "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
-    dir=$(latest)
-    "$nestbed" bench -q --no-plots --resume latest > /dev/null
-    [ "$(latest)" = "$dir" ] && [ -s "$dir/plan.tsv" ]
-    "$nestbed" bench -q --no-plots --resume results/latest/ > /dev/null
-    [ "$(latest)" = "$dir" ] && [ -s "$dir/plan.tsv" ]
+@test "results/latest: moved by a whole run, also by --resume latest; left alone by a filtered one" {
+    quick_program fake
+    few() { nb bench --quick --no-plots --filter "$FEW" --program "$PWD/fake"; }
+    whole() { nb bench -q --quick --no-plots --harness builtin --program "$PWD/fake"; }
+    few
+    [ "$status" -eq 0 ] && [ ! -e results/latest ]
+    [[ "$err" == *"its results are in results/2"* ]]
+    whole
+    dir=$(readlink -f results/latest)
+    [ "$dir" = "$(latest)" ]
+    few
+    [ "$(readlink -f results/latest)" = "$dir" ]
+    for name in latest results/latest/; do
+        nb bench -q --no-plots --program "$PWD/fake" --resume $name
+        [ "$(readlink -f results/latest)" = "$dir" ] && [ -s "$dir/plan.tsv" ]
+    done
+}
+
+@test "bench paper: only a whole run may change the file" {
+    quick_program fake
+    printf '<!-- begin:glossary -->?<!-- end:glossary -->\n' > page.md
+    cp page.md before.md
+    "$nestbed" bench -q --no-plots --filter "$FEW" --program "$PWD/fake" > /dev/null
+    nb bench paper "$(latest)" page.md
+    fail_line 1 "is not a whole run"
+    nb bench paper "$(latest)" page.md --check
+    [ "$status" -eq 1 ]
+    [[ "$output$err" != *"make paper"* ]]
+    cmp page.md before.md
+    nb bench paper "$(latest)" page.md --any-plan
+    [ "$status" -eq 0 ]
+    grep -q walk_refs page.md
+    cp before.md page.md
+    "$nestbed" bench -q --no-plots --quick --harness builtin --program "$PWD/fake" > /dev/null
+    nb bench paper results/latest page.md
+    fail_line 1 "is not a whole run"
+    [ -s "$repo/results/reference/plan.tsv" ] || skip "no reference results"
+    nb bench paper "$repo/results/reference" page.md --check
+    [[ "$err" == *"make paper"* ]]
+    nb bench paper "$repo/results/reference" page.md
+    [ "$status" -eq 0 ]
+    grep -q walk_refs page.md
 }
 
 @test "--resume keeps the plan: flags that would change it are refused, --dry-run shows it" {
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
     for flag in --filter=refs --seed=7 --repetitions=3 --full; do
-        nb bench --resume latest "$flag"
+        nb bench --resume "$(latest)" "$flag"
         fail_with 64 "--resume goes on with the plan"
     done
-    nb bench --resume latest --quick --dry-run
+    nb bench --resume "$(latest)" --quick --dry-run
     [ "$status" -eq 0 ]
     [[ "$output" != *"# 0 cells"* ]]
 }
@@ -292,19 +331,19 @@ END
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
     exec 7< "$(latest)"
     flock -n 7
-    nb bench --no-plots --resume latest
+    nb bench --no-plots --resume "$(latest)"
     fail_with 1 "another nestbed is at work"
     exec 7<&-
-    nb bench -q --no-plots --resume latest
+    nb bench -q --no-plots --resume "$(latest)"
     [ "$status" -eq 0 ]
 }
 
 @test "--resume on another machine is refused: times of two machines do not mix" {
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
     sed -i 's/"env_hash": "[^"]*"/"env_hash": "0123456789abcdef"/' "$(latest)/manifest.json"
-    nb bench --no-plots --resume latest
+    nb bench --no-plots --resume "$(latest)"
     fail_with 1 "another machine"
-    nb bench -q --no-plots --resume latest --allow-mixed
+    nb bench -q --no-plots --resume "$(latest)" --allow-mixed
     [ "$status" -eq 0 ]
 }
 
@@ -314,7 +353,7 @@ END
     nb bench -q --quick --no-plots --filter "$TINY" --harness builtin --program "$PWD/fake"
     [ "$status" -eq 1 ]
     rm broken
-    nb bench -q --no-plots --program "$PWD/fake" --resume latest
+    nb bench -q --no-plots --program "$PWD/fake" --resume "$(latest)"
     [ "$status" -eq 0 ]
 }
 
@@ -368,8 +407,8 @@ END
             cd "$name"
             ln "$nestbed" nestbed 2> /dev/null || cp "$nestbed" nestbed
             ./nestbed bench -q --quick --no-plots --filter "$TINY" --repetitions 2 > /dev/null
-            jq -e '.benchmarks | length > 3' results/latest/gbench.json > /dev/null
-            cd results/latest
+            jq -e '.benchmarks | length > 3' results/2*/gbench.json > /dev/null
+            cd results/2*/
             sha256sum --quiet -c SHA256SUMS
         )
     done
@@ -486,10 +525,10 @@ need_compare() {
     "$nestbed" bench env --redact > env.json
     jq -e '.host == null and .user == null and .kernel.command_line == null' env.json
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" --redact > /dev/null
-    "$nestbed" bench -q --no-plots --resume latest > /dev/null
-    jq -e '.redacted and .host == null' results/latest/env.json
-    jq -e '.command == null' results/latest/manifest.json
-    run ! grep -rlF "$PWD" results/latest/
+    "$nestbed" bench -q --no-plots --resume "$(latest)" > /dev/null
+    jq -e '.redacted and .host == null' "$(latest)/env.json"
+    jq -e '.command == null' "$(latest)/manifest.json"
+    run ! grep -rlF "$PWD" "$(latest)/"
 }
 
 @test "bench env: every field is there, known or null; load before and after a run" {
@@ -501,25 +540,25 @@ need_compare() {
     [ ! -d /sys/devices/system/node/node0 ] || jq -e '.memory.numa[0].distances' env.json
     jq -e '.memory.swaps == null or (.memory.swaps | type == "array")' env.json
     "$nestbed" bench -q --quick --no-plots --filter "$FEW" > /dev/null
-    jq -e '.activity_after.context_switches and .activity.context_switches' results/latest/env.json
+    jq -e '.activity_after.context_switches and .activity.context_switches' "$(latest)/env.json"
 }
 
 @test "plot redraws from a run, one figure, and as text" {
     command -v gnuplot > /dev/null || skip "gnuplot is not installed"
     fc-match 'DejaVu Sans' > /dev/null || skip "no fonts"
     "$nestbed" bench -q --quick --no-plots --filter "^crossover" > /dev/null
-    nb plot results/latest --fig 4
+    nb plot "$(latest)" --fig 4
     [ "$status" -eq 0 ]
-    for end in tsv gp svg png; do [ -s "results/latest/figs/fig4.$end" ]; done
-    grep -q 'modelled' results/latest/figs/fig4.svg
-    sha=$(sha256sum < results/latest/figs/fig4.svg)
-    nb plot results/latest --fig 4
-    [ "$sha" = "$(sha256sum < results/latest/figs/fig4.svg)" ]
-    nb plot --dumb --fig 4
+    for end in tsv gp svg png; do [ -s "$(latest)/figs/fig4.$end" ]; done
+    grep -q 'modelled' "$(latest)/figs/fig4.svg"
+    sha=$(sha256sum < "$(latest)/figs/fig4.svg")
+    nb plot "$(latest)" --fig 4
+    [ "$sha" = "$(sha256sum < "$(latest)/figs/fig4.svg")" ]
+    nb plot "$(latest)" --dumb --fig 4
     [[ "$output" == *"Figure 4."*"[modelled]"* ]]
-    nb plot --fig 1
+    nb plot "$(latest)" --fig 1
     [ "$status" -eq 77 ]
-    nb plot --fig 42
+    nb plot "$(latest)" --fig 42
     [ "$status" -eq 64 ]
     nb plot nowhere
     [ "$status" -eq 66 ]
@@ -540,9 +579,9 @@ need_compare() {
 
 @test "report.html needs nothing from elsewhere" {
     "$nestbed" bench -q --quick --filter "$FEW" > /dev/null
-    html=results/latest/report.html
-    grep -q "default-src 'none'" $html
-    run ! grep -q -e 'src="http' -e '<script' -e 'href="http' $html
+    html=$(latest)/report.html
+    grep -q "default-src 'none'" "$html"
+    run ! grep -q -e 'src="http' -e '<script' -e 'href="http' "$html"
 }
 
 @test "PAPER.md and results/reference agree" {
