@@ -23,6 +23,7 @@ struct merge {
     struct trace_writer *w;
     uint64_t left; /* accesses still wanted */
     uint32_t pids; /* given out */
+    struct trace_execs *execs;
     char *err;
     size_t errlen;
     int code;
@@ -145,12 +146,28 @@ static void merge_memory(struct merge *m, unsigned kind, const uint64_t *arg)
                                  .flags = kind == RAW_MAP ? arg[3] & 15 : 0});
 }
 
+static void note_exec(struct trace_execs *x, const uint64_t *words)
+{
+    char name[sizeof x->name[0]] = "";
+    memcpy(name, words, sizeof name - 1);
+    x->n++;
+    for (unsigned i = 0; i < x->names; i++)
+        if (strcmp(x->name[i], name) == 0)
+            return;
+    if (name[0] && x->names < ARRAY_SIZE(x->name))
+        strcpy(x->name[x->names++], name);
+    else
+        x->more = true;
+}
+
 /* The event at s->p. False: the process's records end here. */
 static bool merge_event(struct merge *m, struct part *s)
 {
     static const unsigned char args[RAW_KINDS] = {
-        [RAW_MAP] = 4,  [RAW_UNMAP] = 2,  [RAW_PROTECT] = 3, [RAW_DISCARD] = 2,    [RAW_FORK] = 1,
-        [RAW_EXIT] = 1, [RAW_THREAD] = 1, [RAW_SWITCH] = 1,  [RAW_THREAD_EXIT] = 1};
+        [RAW_MAP] = 4,        [RAW_UNMAP] = 2,  [RAW_PROTECT] = 3,
+        [RAW_DISCARD] = 2,    [RAW_FORK] = 1,   [RAW_EXEC] = RAW_NAME_WORDS,
+        [RAW_EXIT] = 1,       [RAW_THREAD] = 1, [RAW_SWITCH] = 1,
+        [RAW_THREAD_EXIT] = 1};
     uint64_t w = *s->p, n = w >> 16 & 0xffff;
     unsigned kind = w & 0xffff;
     const uint64_t *arg = s->p + 1;
@@ -167,6 +184,7 @@ static bool merge_event(struct merge *m, struct part *s)
         if (s->p < s->end && *s->p)
             return true; /* it failed: the program went on */
         put(m, &(struct trace_event){.kind = TRACE_EXEC});
+        note_exec(m->execs, arg);
     } else if (kind == RAW_THREAD || kind == RAW_SWITCH || kind == RAW_THREAD_EXIT)
         merge_thread(m, s, kind, arg[0]);
     else if (kind == RAW_FULL)
@@ -188,9 +206,12 @@ static void merge_process(struct merge *m, struct part *s)
         munmap(s->map, s->bytes);
 }
 
-int trace_merge(const char *dir, struct trace_writer *w, uint64_t max, char *err, size_t n)
+int trace_merge(const char *dir, struct trace_writer *w, uint64_t max, struct trace_execs *execs,
+                char *err, size_t n)
 {
-    struct merge m = {.dir = dir, .w = w, .left = max, .pids = 1, .err = err, .errlen = n};
+    struct merge m = {
+        .dir = dir, .w = w, .left = max, .pids = 1, .execs = execs, .err = err, .errlen = n};
+    *execs = (struct trace_execs){0};
     struct part *s = meta_calloc(META_TRACE, 1, sizeof *s);
     strcpy(s->name, "0");
     s->pid = 1;

@@ -106,6 +106,38 @@ static char *find_plugin(void)
     return access(NB_DATADIR "/" PLUGIN, R_OK) == 0 ? strdup(NB_DATADIR "/" PLUGIN) : NULL;
 }
 
+/* The words of a script's first line that run it, without `env`; from malloc. */
+static char *interpreter(const char *path)
+{
+    char line[256] = "";
+    FILE *f = fopen(path, "re");
+    if (f && !fgets(line, sizeof line, f))
+        line[0] = 0;
+    if (f)
+        fclose(f);
+    line[strcspn(line, "\r\n")] = 0;
+    const char *p = line + (strlen(line) < 2 ? strlen(line) : 2);
+    p += strspn(p, " \t");
+    size_t n = strcspn(p, " \t");
+    if (n >= 4 && strncmp(p + n - 4, "/env", 4) == 0) {
+        p += n + strspn(p + n, " \t");
+        if (strncmp(p, "-S", 2) == 0)
+            p += 2 + strspn(p + 2, " \t");
+    }
+    return trace_clean(strdup(*p ? p : "sh"));
+}
+
+static int refuse_script(const char *name, const char *path)
+{
+    char *words = interpreter(path);
+    int code =
+        say(NB_USAGE,
+            "%s: is a script: record its interpreter, as in: nestbed trace record -o FILE -- %s %s",
+            name, words, path);
+    free(words);
+    return code;
+}
+
 /* 0 when `path` is an ELF program; else an exit code, with a reason said. */
 static int check_program(const char *name, const char *path)
 {
@@ -118,10 +150,7 @@ static int check_program(const char *name, const char *path)
         return say(NB_NOINPUT,
                    "%s: not found as an executable: give a program in PATH or a path to one", name);
     if (n >= 2 && head[0] == '#' && head[1] == '!')
-        return say(
-            NB_USAGE,
-            "%s: is a script: record its interpreter, as in: nestbed trace record -o FILE -- sh %s",
-            name, name);
+        return refuse_script(name, path);
     if (n < 4 || memcmp(head,
                         "\x7f"
                         "ELF",
@@ -319,16 +348,39 @@ static int plugin_error(const char *dir)
         why);
 }
 
+static void say_execs(const struct trace_execs *x)
+{
+    char *text = NULL, *first;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        die(NB_FAIL, "open_memstream: %s", strerror(errno));
+    for (unsigned i = 0; i < x->names; i++)
+        fprintf(f, "%s%s", i ? ", " : "", x->name[i]);
+    fprintf(f, "%s", !x->more ? "" : x->names ? ", ..." : "names unknown");
+    fclose(f);
+    text = trace_clean(text);
+    first = trace_clean(strdup(x->names ? x->name[0] : "COMMAND"));
+    say(0,
+        "%llu program%s started by exec %s not recorded (%s): record %s directly, as in: nestbed "
+        "trace record -o FILE -- %s",
+        (unsigned long long)x->n, x->n == 1 ? "" : "s", x->n == 1 ? "was" : "were", text,
+        x->n == 1 ? "it" : "them", first);
+    free(first);
+    free(text);
+}
+
 static int run_qemu(char **argv, const char *dir, const struct record_options *o,
                     struct trace_writer *w, struct trace_header *head)
 {
     char err[512];
+    struct trace_execs execs = {0};
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t pid = start(argv, -1);
     int status = pid < 0 ? -1 : wait_all(pid), code = plugin_error(dir);
     if (pid < 0)
         code = say(NB_FAIL, "fork: %s", strerror(errno));
-    if (!code && (code = trace_merge(dir, w, o->max, err, sizeof err)))
+    if (!code && (code = trace_merge(dir, w, o->max, &execs, err, sizeof err)))
         say(code, "%s: %s", o->command[0], err);
     if (!code && !trace_stop && trace_written(w)->accesses == 0 &&
         trace_written(w)->events[TRACE_EXIT] == 0)
@@ -339,7 +391,10 @@ static int run_qemu(char **argv, const char *dir, const struct record_options *o
         trace_abandon(w);
         return code;
     }
-    return finish(w, status, head);
+    code = finish(w, status, head);
+    if (!code && execs.n)
+        say_execs(&execs);
+    return code;
 }
 
 static char *temp_folder(void)

@@ -168,6 +168,17 @@ needs_qemu() {
     jq -e '.status == 7 and .processes == 2 and .events.fork == 1 and .events.exit == 2' <<< "$output"
 }
 
+@test "record: programs that were exec'ed are named, failed attempts are not" {
+    needs_qemu
+    nb trace record -o sh.nbt -- sh -c './missing; /bin/true; /bin/false; exec true'
+    [ "$status" -eq 0 ]
+    [[ "$err" == *"nestbed: 3 programs started by exec were not recorded (true, false): record them directly, as in: nestbed trace record -o FILE -- true"* ]]
+    nb trace record -o env.nbt -- env PATH=/nonexistent:/usr/bin:/bin true
+    [[ "$err" == *"nestbed: 1 program started by exec was not recorded (true): "* ]]
+    nb trace record -o true.nbt -- true
+    [[ "$err" != *"by exec"* ]]
+}
+
 @test "record: a killed program leaves a sound trace" {
     needs_qemu
     nb trace record -o k.nbt -- sh -c 'kill -9 $$'
@@ -189,7 +200,13 @@ needs_qemu() {
     fail_line 66 "no-such-program"
     printf '#!/bin/sh\n' > script && chmod +x script
     nb trace record -o x.nbt -- ./script
-    fail_line 64 "record its interpreter"
+    fail_line 64 "record its interpreter, as in: nestbed trace record -o FILE -- /bin/sh ./script"
+    printf '#!/usr/bin/env python3\n' > script
+    nb trace record -o x.nbt -- ./script
+    fail_line 64 "-- python3 ./script"
+    printf '#! /usr/bin/env -S awk -f\nx' > script
+    nb trace record -o x.nbt -- ./script
+    fail_line 64 "-- awk -f ./script"
     nb trace record -o x.nbt
     [ "$status" -eq 64 ]
     nothing_left

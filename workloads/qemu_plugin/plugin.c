@@ -32,6 +32,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "raw.h"
@@ -292,6 +293,40 @@ static bool is_fork(int64_t num, const uint64_t *arg)
            (num == SYS_clone && (!(arg[0] & VM) || (arg[0] & VFORK)));
 }
 
+/* Put the end of the path at guest address va into name, all zero; nothing where it cannot be read.
+ */
+static void program_name(uint64_t va, char name[RAW_NAME_WORDS * 8])
+{
+    char path[PATH_MAX];
+    size_t n = 0;
+    const uint64_t *base = dlsym(RTLD_DEFAULT, "guest_base");
+    va += base ? *base : 0;
+    for (size_t step; n < sizeof path - 1; n += step) { /* a page at a time: the next may be none */
+        step = PAGE - (va + n) % PAGE;
+        step = step < sizeof path - 1 - n ? step : sizeof path - 1 - n;
+        struct iovec to = {path + n, step}, from = {(void *)(uintptr_t)(va + n), step};
+        if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)step)
+            break;
+        if (memchr(path + n, 0, step)) {
+            n += step;
+            break;
+        }
+    }
+    path[n] = 0;
+    const char *slash = strrchr(path, '/');
+    const char *end = slash ? slash + 1 : path;
+    memcpy(name, end, strnlen(end, RAW_NAME_WORDS * 8));
+}
+
+static void put_exec(uint64_t path)
+{
+    uint64_t words[RAW_NAME_WORDS];
+    char name[sizeof words] = {0};
+    program_name(path, name);
+    memcpy(words, name, sizeof words);
+    put_event(RAW_EXEC, RAW_NAME_WORDS, words);
+}
+
 static void on_syscall(plugin_id id, unsigned v, int64_t num, uint64_t a1, uint64_t a2, uint64_t a3,
                        uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
@@ -305,7 +340,7 @@ static void on_syscall(plugin_id id, unsigned v, int64_t num, uint64_t a1, uint6
         event_end();
     } else if (num == SYS_execve || num == SYS_execveat) {
         event_begin(v);
-        put_event(RAW_EXEC, 0, NULL);
+        put_exec(num == SYS_execve ? a1 : a2);
         event_end();
     } else if (num == SYS_exit && live > 1) {
         event_begin(v);

@@ -25,7 +25,7 @@ enum raw_kind {
     RAW_PROTECT,     /* addr, len, prot */
     RAW_DISCARD,     /* addr, len */
     RAW_FORK,        /* number of the child */
-    RAW_EXEC,        /* tried; it succeeded if nothing follows */
+    RAW_EXEC,        /* tried; it succeeded if nothing follows. RAW_NAME_WORDS: the program */
     RAW_EXIT,        /* status */
     RAW_THREAD,      /* vCPU of a new thread */
     RAW_THREAD_EXIT, /* vCPU */
@@ -36,6 +36,7 @@ enum raw_kind {
 
 enum raw_flags { RAW_SHARED = 1, RAW_FILE = 2, RAW_INITIAL = 4, RAW_BRK = 8 };
 
-enum { RAW_MAX_ARGS = 4 };
+/* A program's name is the end of its path, cut and filled with zero bytes to these words. */
+enum { RAW_MAX_ARGS = 4, RAW_NAME_WORDS = 4 };
 
 #endif
