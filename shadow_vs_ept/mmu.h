@@ -1,6 +1,6 @@
 /* mmu.h: a vCPU's MMU and the paging state of its VM.
  *
- * What every strategy shares lives here and in mmu.c: TLBs, walk caches, data caches, the retry
+ * What every strategy shares lives here and in mmu.c, mmu_flush.c and mmu_vm.c: TLBs, walk caches, data caches, the retry
  * loop around a walk, and counting. A strategy (paging.h) only says how to walk, how to repair and
  * how to react to guest and host events.
  *
@@ -27,6 +27,12 @@
 /* Part of a guest page of 2 MiB or 1 GiB that the host backs with smaller ones. */
 #define TLB_PART_2M 8ull
 #define TLB_PART_1G 16ull
+
+static inline unsigned tlb_shift(unsigned size) { return 12 + 9 * size; }
+static inline uint64_t tlb_vpn(gva_t va, unsigned size)
+{
+    return (va << 7 >> 7) >> tlb_shift(size);
+}
 
 static inline uint64_t tlb_key(gva_t va, unsigned size, unsigned tag)
 {
@@ -110,6 +116,7 @@ void mmu_exit(struct mmu *, enum counter_id reason, uint64_t addr);
 void mmu_flush_va(struct mmu *, gva_t);
 void mmu_flush_tag(struct mmu *, unsigned tag);
 void mmu_flush_nonglobal(struct mmu *);
+void mmu_flush_linear(struct mmu *);    /* all of guest-virtual addresses, globals too */
 void mmu_flush_all(struct mmu *);       /* one vCPU, host-side caches too */
 void mmu_vm_flush_all(struct mmu_vm *); /* all vCPUs */
 /* The TLB's part of a CR3 load: new tag, flush unless kept. */
@@ -118,6 +125,11 @@ void mmu_load_tag(struct mmu *, uint64_t cr3);
 hpa_t mmu_table_alloc(struct mmu_vm *);
 void mmu_table_free(struct mmu_vm *, hpa_t);
 static inline uint64_t *mmu_ptr(const struct mmu_vm *vm, hpa_t a) { return host_ptr(vm->host, a); }
+
+/* The last access is no longer a short cut: its translation may be gone. */
+static inline void mmu_forget_mru(struct mmu *m) { m->hot.mru[0] = m->hot.mru[1] = MRU_NONE; }
+/* Pick the instance of the slow path that fits the vCPU's TLBs. */
+void mmu_choose_slow(struct mmu *, bool cached);
 
 /* The data caches serve host-physical address a: 0 = L1 .. 3 = memory. */
 static inline unsigned cache_access(struct mmu *m, hpa_t a)

@@ -1,0 +1,178 @@
+/* mmu_vm.c: making and ending VMs and vCPUs, their tables, counters and checks. */
+#include <assert.h>
+
+#include "shadow_vs_ept/mmu.h"
+
+/* ---- tables ---- */
+
+hpa_t mmu_table_alloc(struct mmu_vm *vm)
+{
+    hfn_t h;
+    if (!host_alloc(vm->host, ORDER_4K, FRAME_TABLE, &h))
+        vm->ops->no_frames(vm->ctx);
+    vm->table_frames++;
+    return hfn_hpa(h);
+}
+
+void mmu_table_free(struct mmu_vm *vm, hpa_t table)
+{
+    vm->table_frames--;
+    host_release(vm->host, hpa_hfn(table), ORDER_4K);
+}
+
+/* ---- life ---- */
+
+struct mmu_vm *mmu_vm_new(const struct paging *paging, const struct cpu *cpu, struct host *host,
+                          struct gmem *gm, unsigned levels, unsigned host_levels,
+                          const struct mmu_ops *ops, void *ctx, char *err, size_t errlen)
+{
+    struct mmu_vm *vm = meta_calloc(META_MMU, 1, sizeof *vm);
+    *vm = (struct mmu_vm){.paging = paging,
+                          .cpu = cpu,
+                          .host = host,
+                          .gm = gm,
+                          .levels = levels,
+                          .host_levels = host_levels,
+                          .ops = ops,
+                          .ctx = ctx};
+    if (paging->init(vm, err, errlen) != 0) {
+        meta_free(META_MMU, vm);
+        return NULL;
+    }
+    return vm;
+}
+
+static void init_tlbs(struct mmu *m, const struct cpu *c)
+{
+    assoc_init(&m->l1_any, &c->l1_any);
+    for (unsigned s = 0; s < 3; s++) {
+        assoc_init(&m->l1_own[s], &c->l1[s]);
+        m->l1[s] = m->l1_any.ways ? &m->l1_any : m->l1_own[s].ways ? &m->l1_own[s] : NULL;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assoc_init(&m->l2_own[i], &c->l2[i]);
+        for (unsigned s = 0; s < 3 && m->l2_own[i].ways; s++)
+            if (c->l2_sizes[i] >> s & 1 && !m->l2[s])
+                m->l2[s] = &m->l2_own[i];
+    }
+}
+
+struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
+{
+    const struct cpu *c = vm->cpu;
+    struct mmu *m = meta_calloc(META_MMU, 1, sizeof *m);
+    assert(vm->nvcpus < MAX_VCPUS);
+    m->vm = vm;
+    m->pool = host_ptr(vm->host, 0);
+    m->levels = vm->levels;
+    m->walk = vm->paging->walk_for(vm);
+    m->only_size = SIZE_MIXED;
+    init_tlbs(m, c);
+    for (unsigned i = 0; i < 4; i++) {
+        assoc_init(&m->psc[i], &c->psc[i]);
+        assoc_init(&m->npsc[i], &c->npsc[i]);
+    }
+    assoc_init(&m->pwc, &c->pwc);
+    assoc_init(&m->ntlb, &c->ntlb);
+    for (unsigned i = 0; i < 3; i++)
+        dcache_init(&m->cache[i], &c->cache[i]);
+    bool cached = c->cache[0].entries != 0;
+    mmu_choose_slow(m, cached);
+    m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
+    mmu_forget_mru(m);
+    vm->vcpu[vm->nvcpus++] = m;
+    return m;
+}
+
+static void free_vcpu(struct mmu *m)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        assoc_fini(&m->l1_own[i]);
+        dcache_fini(&m->cache[i]);
+    }
+    assoc_fini(&m->l1_any);
+    for (unsigned i = 0; i < 2; i++)
+        assoc_fini(&m->l2_own[i]);
+    for (unsigned i = 0; i < 4; i++) {
+        assoc_fini(&m->psc[i]);
+        assoc_fini(&m->npsc[i]);
+    }
+    assoc_fini(&m->pwc);
+    assoc_fini(&m->ntlb);
+    meta_free(META_MMU, m);
+}
+
+void mmu_vm_free(struct mmu_vm *vm)
+{
+    vm->paging->fini(vm);
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        free_vcpu(vm->vcpu[i]);
+    meta_free(META_MMU, vm);
+}
+
+/* Counters an engine without caches, or without these mechanisms yet, cannot see. */
+static void mark_unseen(const struct mmu *m, struct counters *out)
+{
+    static const enum counter_id later[] = {CTR_shared_frames, CTR_saved_frames, CTR_cow_breaks,
+                                            CTR_swap_ins,      CTR_swap_outs,    CTR_balloon_pages,
+                                            CTR_exit_mmio,     CTR_exit_io,      CTR_exit_hypercall,
+                                            CTR_exit_hlt,      CTR_exit_intr};
+    for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
+        out->unseen[later[i]] = true;
+    for (unsigned i = 0; i < 4; i++) /* served by L1, L2, L3, memory */
+        out->unseen[CTR_pt_l1_hits + i] = out->unseen[CTR_data_l1_hits + i] =
+            !m->cache[i < 3 ? i : 0].ways;
+}
+
+void mmu_counters(struct mmu *m, struct counters *out)
+{
+    struct counters *c = &m->c;
+    const struct gmem *g = m->vm->gm;
+    c->loads = m->hot.count[0];
+    c->stores = m->hot.count[1];
+    c->accesses = c->loads + c->stores;
+    c->tlb_l1_hits = c->accesses - c->tlb_l1_misses;
+    c->tlb_l2_hits = c->tlb_l1_misses - c->tlb_l2_misses;
+    m->vm->paging->table_bytes(m->vm, &c->shadow_pt_bytes, &c->nested_pt_bytes);
+    c->host_frames = g->resident;
+    c->host_allocs_4k = g->allocs[0];
+    c->host_allocs_2m = g->allocs[1];
+    c->host_allocs_1g = g->allocs[2];
+    c->splits = g->splits;
+    *out = *c;
+    if (m->cache[0]
+            .ways) /* repeats of a line are counted, not looked up: they hit the first level */
+        out->data_l1_hits = c->accesses - c->data_l2_hits - c->data_l3_hits - c->data_mem_reads;
+    mark_unseen(m, out);
+}
+
+static const char *check_array(const struct assoc *a)
+{
+    for (uint64_t set = 0; a->ways && set <= a->set_mask; set++) {
+        const uint64_t *k = a->slot + set * 2 * a->ways;
+        for (uint32_t i = 0; i < a->ways; i++) {
+            if (!k[i])
+                continue;
+            if (!a->plru && i && !k[i - 1])
+                return "mmu: an empty way stands before a used one";
+            for (uint32_t j = 0; j < i; j++)
+                if (k[j] == k[i])
+                    return "mmu (2) a key is twice in a set";
+        }
+    }
+    return NULL;
+}
+
+const char *mmu_check(const struct mmu *m)
+{
+    const struct assoc *const all[] = {&m->l1_own[0], &m->l1_own[1], &m->l1_own[2], &m->l1_any,
+                                       &m->l2_own[0], &m->l2_own[1], &m->psc[0],    &m->psc[1],
+                                       &m->psc[2],    &m->psc[3],    &m->npsc[0],   &m->npsc[1],
+                                       &m->npsc[2],   &m->npsc[3],   &m->pwc,       &m->ntlb};
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        const char *why = check_array(all[i]);
+        if (why)
+            return why;
+    }
+    return m->c.tlb_l1_misses < m->c.tlb_l2_misses ? "mmu (3) more L2 misses than L1 misses" : NULL;
+}
