@@ -1,9 +1,8 @@
 /* mmu.h: a vCPU's MMU and the paging state of its VM.
  *
  * What every strategy shares lives here and in mmu.c, mmu_flush.c and mmu_vm.c: TLBs, walk caches,
- * data caches, the retry
- * loop around a walk, and counting. A strategy (paging.h) only says how to walk, how to repair and
- * how to react to guest and host events.
+ * data caches, the retry loop around a walk, and counting. A strategy (paging.h) only says how to
+ * walk, how to repair and how to react to guest and host events.
  *
  * struct mmu     one vCPU: its TLBs, walk caches, CR3 and counters
  * struct mmu_vm  one VM: memory, tables, strategy state, and its vCPUs

@@ -4,7 +4,7 @@ stem = 'fig2'
 W = 1120; H = 500
 load 'style.gp'
 top = 2.4
-set title "Cycles per access, native = 1  [modelled]"
+set title "Cycles per access under native (n), shadow (s) and nested (e) paging, native = 1  [modelled]" offset 0,0.8
 set ylabel "cycles per access / native"
 set yrange [0:top]
 set xrange [-1.2:*]
@@ -12,7 +12,7 @@ set style fill solid 1.0 border lc rgb '#333333'
 set boxwidth 0.92
 set key outside below center horizontal width 1 height 0.5
 set bmargin 7
-# x: the strategy's letter under each bar, the workload under each group of three
+# x: the strategy's letter under each bar, the workload under each group
 set xtics noenhanced scale 0 offset 0,0.3 font ',8'
 f = stem.'.tsv'
 rel(v) = column(v)/(column("total")/column("relative"))
@@ -31,6 +31,6 @@ plot f using "x":(cut(s7(0))):xtic(strcol("tick")) with boxes lc rgb '#8c6d46' t
      f using "x":(cut(s3(0))) with boxes lc rgb '#56B4E9' title "page walk", \
      f using "x":(cut(s2(0))) with boxes lc rgb '#F0E442' title "2nd-level TLB", \
      f using "x":(cut(s1(0))) with boxes lc rgb '#dddddd' title "data access", \
-     f using ($0 - 3*int($0/3) == 1 ? column("x") : NaN):(0):(strcol("label")) with labels noenhanced font ',10' offset 0,-2.3 notitle, \
+     f using "middle":(0):(strcol("label")) with labels noenhanced font ',10' offset 0,-2.3 notitle, \
      f using "x":(s7(0) > top ? top : NaN):(sprintf("%.1f", s7(0))) with labels font ',9' offset 0,0.6 notitle, \
      1 with lines lc rgb '#333333' dt 2 lw 1 notitle
