@@ -278,12 +278,12 @@ static void check_mem(const struct vm_config *vm)
 {
     unsigned bits = vm->host_levels == 4 ? 48 : 52;
     uint64_t page = vm->guest_page == PAGES_THP ? PAGE_SIZE : page_mode_bytes(vm->guest_page);
+    uint64_t least = ALIGN_UP(64ull << 20, page); /* what a guest can do something with */
     char size[24];
     if (vm->mem % page)
         die(NB_USAGE, "--mem is not a multiple of the guest's %s page: try --mem %s",
             vm->guest_page == PAGES_THP ? "4k" : page_mode_name(vm->guest_page),
-            format_size(ALIGN_UP(vm->mem < 64ull << 20 ? 64ull << 20 : vm->mem, page), size,
-                        sizeof size));
+            format_size(vm->mem < least ? least : ALIGN_DOWN(vm->mem, page), size, sizeof size));
     if (vm->mem > 1ull << bits)
         die(NB_USAGE, "--mem is above 2^%u bytes, all that %u levels of host table map: use less%s",
             bits, vm->host_levels, bits == 48 ? " or --host-levels 5" : "");
