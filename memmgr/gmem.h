@@ -3,7 +3,7 @@
  *   untouched --gmem_fault--> resident(hfn) --gmem_discard--> untouched
  *
  * Only the functions below move a page between states. Later mechanisms add shared, swapped and
- * ballooned pages beside these (DESIGN: policies choose which page and when, gmem moves it).
+ * ballooned pages beside these (policies choose which page and when; gmem moves it).
  *
  * A resident page belongs to a block of 2^order frames, naturally aligned on both sides, that one
  * host leaf entry can map (order 0, 9 or 18). gmem tells the layer above through ops->zap before a

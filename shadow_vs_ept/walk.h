@@ -102,6 +102,16 @@ ALWAYS_INLINE bool walk_rsvd(uint64_t e, unsigned level)
     return level > 1 && (level > 3 || (e & pte_rsvd(level)));
 }
 
+/* The entry e at `level` ended the walk with these rights: is the access allowed? */
+ALWAYS_INLINE bool walk_accepts(struct walk *w, const struct access *a, uint64_t e, unsigned level,
+                                uint64_t rights)
+{
+    if (likely(!walk_rsvd(e, level) && walk_permits(rights, a)))
+        return true;
+    walk_fault(w, a, walk_rsvd(e, level) ? PF_P | PF_RSVD : PF_P);
+    return false;
+}
+
 /* The walk completed: set A along the path and D in the leaf, where they are clear. */
 ALWAYS_INLINE void walk_mark(struct mmu *m, const struct walk_path *p, uint64_t all, uint64_t leaf,
                              bool store)
@@ -197,12 +207,7 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
         table = e & PTE_ADDR;
     }
     p.leaf = level;
-    if (unlikely(walk_rsvd(e, level))) {
-        walk_fault(w, a, PF_P | PF_RSVD);
-        return;
-    }
-    if (!walk_permits(rights, a)) {
-        walk_fault(w, a, PF_P);
+    if (!walk_accepts(w, a, e, level, rights)) {
         w->status = fail;
         return;
     }
@@ -368,14 +373,8 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         table = e & PTE_ADDR;
     }
     p.leaf = level;
-    if (unlikely(walk_rsvd(e, level))) {
-        walk_fault(w, a, PF_P | PF_RSVD);
+    if (!walk_accepts(w, a, e, level, rights))
         return;
-    }
-    if (!walk_permits(rights, a)) {
-        walk_fault(w, a, PF_P);
-        return;
-    }
     gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
     if (!walk_nested(m, byte, 0, w, &n, pwc, cached, log))
         return;
