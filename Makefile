@@ -161,7 +161,7 @@ check-shell:  ## shellcheck over all scripts
 bench: all | $(B)/deps-bench  ## every experiment, into a new folder of results/
 	$(B)/nestbed bench run $(if $(RUN),--resume $(RUN))
 bench-quick: all | $(B)/deps-bench  ## the same in a minute
-	$(B)/nestbed bench run --quick $(if $(RUN),--resume $(RUN))
+	$(B)/nestbed bench run $(if $(RUN),--resume $(RUN),--quick)
 plots: all | $(B)/deps-bench  ## redraw the plots of the latest results
 	$(B)/nestbed plot results/latest
 paper: all | $(B)/deps-bench  ## put the latest numbers into PAPER.md
