@@ -124,13 +124,10 @@ size_t cell_samples(const json_t *cell, const char *key, double *out, size_t max
 
 void fact(json_t *facts, const char *id, int flags, const char *fmt, ...)
 {
-    char *text;
     va_list ap;
     va_start(ap, fmt);
-    int n = vasprintf(&text, fmt, ap);
+    char *text = vstrf(fmt, ap);
     va_end(ap);
-    if (n < 0)
-        die(NB_FAIL, "vasprintf: no memory");
     json_object_set_new(facts, id,
                         json_pack("{ss sb}", "text", text, "measured", flags & FACT_MEASURED));
     free(text);

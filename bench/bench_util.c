@@ -13,15 +13,20 @@
 
 #include "base/base.h"
 
-char *strf(const char *fmt, ...)
+char *vstrf(const char *fmt, va_list ap)
 {
     char *s;
+    if (vasprintf(&s, fmt, ap) < 0)
+        die(NB_FAIL, "vasprintf: no memory");
+    return s;
+}
+
+char *strf(const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    int n = vasprintf(&s, fmt, ap);
+    char *s = vstrf(fmt, ap);
     va_end(ap);
-    if (n < 0)
-        die(NB_FAIL, "vasprintf: no memory");
     return s;
 }
 

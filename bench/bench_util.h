@@ -3,13 +3,15 @@
 #define NB_BENCH_UTIL_H
 
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-char *strf(const char *fmt, ...)
-    __attribute__((format(printf, 1, 2))); /* from malloc; never NULL */
+/* Formatted strings from malloc; never NULL. */
+char *strf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+char *vstrf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t bytes);
 double now_seconds(void);                           /* monotonic */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/unit/temp.h"
 #include "bench/bench.h"
 #include "bench/bench_flags.h"
 #include "bench/bench_run.h"
@@ -47,12 +48,9 @@ static struct plan toy(void)
 
 static char *scratch(const char *name)
 {
-    static char dir[] = "/tmp/nestbed-test-XXXXXX";
-    static bool made;
-    if (!made)
-        assert_non_null(mkdtemp(dir));
-    made = true;
-    return strf("%s/%s", dir, name);
+    if (!*temp_dir)
+        assert_int_equal(temp_make(), 0);
+    return strf("%s/%s", temp_dir, name);
 }
 
 /* ---- plans ---- */

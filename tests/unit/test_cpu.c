@@ -10,11 +10,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "tests/unit/temp.h"
 #include "base/base.h"
 #include "base/rng.h"
 #include "shadow_vs_ept/cpu.h"
 
-static char dir[] = "/tmp/nestbed-cpu-XXXXXX", path[64];
+static char path[PATH_MAX + 8];
 
 static void put(const char *data, size_t n)
 {
@@ -309,9 +310,9 @@ static void garbage_is_refused(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
+    if (temp_make() != 0)
         return -1;
-    snprintf(path, sizeof path, "%s/t.ini", dir);
+    snprintf(path, sizeof path, "%s/t.ini", temp_dir);
     return 0;
 }
 
@@ -319,7 +320,7 @@ static int tear_down(void **state)
 {
     (void)state;
     unlink(path);
-    return rmdir(dir);
+    return rmdir(temp_dir);
 }
 
 int main(void)

@@ -14,21 +14,21 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/temp.h"
 #include "vmm/model.h"
 #include "workloads/replay.h"
 
 REGISTRY(engine);
 REGISTRY(trace_format);
 
-static char dir[] = "/tmp/nestbed-test-XXXXXX";
-static char file[64];
+static char file[PATH_MAX + 8];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
+    if (temp_make() != 0)
         return -1;
-    snprintf(file, sizeof file, "%s/t.nbt", dir);
+    snprintf(file, sizeof file, "%s/t.nbt", temp_dir);
     return 0;
 }
 
@@ -36,7 +36,7 @@ static int teardown(void **state)
 {
     (void)state;
     unlink(file);
-    return rmdir(dir);
+    return rmdir(temp_dir);
 }
 
 /* A record: an access when `size` is not 0, else an event. */

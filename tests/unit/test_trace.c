@@ -18,20 +18,20 @@
 #include <xxhash.h>
 #include <zstd.h>
 
+#include "tests/unit/temp.h"
 #include "base/rng.h"
 #include "workloads/trace.h"
 #include "workloads/trace_in.h"
 #include "workloads/trace_nbt.h"
 
-static char dir[] = "/tmp/nestbed-test-XXXXXX";
-static char file[64];
+static char file[PATH_MAX + 8];
 
 static int setup(void **state)
 {
     (void)state;
-    if (!mkdtemp(dir))
+    if (temp_make() != 0)
         return -1;
-    snprintf(file, sizeof file, "%s/t.nbt", dir);
+    snprintf(file, sizeof file, "%s/t.nbt", temp_dir);
     return 0;
 }
 
@@ -39,7 +39,7 @@ static int teardown(void **state)
 {
     (void)state;
     unlink(file);
-    return rmdir(dir); /* fails, and says so, when a temporary file was left behind */
+    return rmdir(temp_dir); /* fails, and says so, when a temporary file was left behind */
 }
 
 /* ---- streams ---- */
@@ -462,12 +462,12 @@ static void test_abandon(void **state)
 {
     (void)state;
     struct trace_header h = {0};
-    char err[256], path[80];
+    char err[256], path[PATH_MAX + 16];
     int code;
-    snprintf(path, sizeof path, "%s/none/x.nbt", dir);
+    snprintf(path, sizeof path, "%s/none/x.nbt", temp_dir);
     assert_null(trace_create(path, &h, 1, &code, err, sizeof err));
     assert_int_equal(code, NB_IOERR);
-    snprintf(path, sizeof path, "%s/x.nbt", dir);
+    snprintf(path, sizeof path, "%s/x.nbt", temp_dir);
     struct trace_writer *w = trace_create(path, &h, 1, &code, err, sizeof err);
     assert_non_null(w);
     trace_abandon(w); /* teardown's rmdir fails if anything is left */
