@@ -71,14 +71,6 @@ double stat_median(const double *x, size_t n)
     return median_inplace(v, n);
 }
 
-double stat_geomean(const double *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += log(x[i]);
-    return n ? exp(sum / (double)n) : NAN;
-}
-
 /* One sample says nothing about its spread. */
 static struct interval without_spread(double mid) { return (struct interval){mid, NAN, NAN, 1}; }
 

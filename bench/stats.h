@@ -23,7 +23,6 @@ double stat_stddev(const double *x, size_t n); /* of a sample (n - 1); 0 for n <
 double stat_median(const double *x, size_t n); /* NAN for n = 0 */
 double stat_quantile(const double *sorted, size_t n,
                      double q); /* linear between order statistics */
-double stat_geomean(const double *x, size_t n);
 
 /* Median of x with its interval. n > STAT_MAX is cut to the first STAT_MAX. */
 struct interval stat_bootstrap(const double *x, size_t n, uint64_t seed);

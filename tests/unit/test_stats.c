@@ -16,13 +16,12 @@
 /* By hand. */
 static void test_simple(void **state)
 {
-    const double x[] = {3, 1, 4, 1, 5}, sorted[] = {1, 1, 3, 4, 5}, powers[] = {1, 10, 100};
+    const double x[] = {3, 1, 4, 1, 5}, sorted[] = {1, 1, 3, 4, 5};
     (void)state;
     NEAR(stat_median(x, 5), 3, 0);
     NEAR(stat_median(x, 4), 2, 0);
     NEAR(stat_mean(x, 5), 2.8, 1e-12);
     NEAR(stat_stddev(x, 5), sqrt(3.2), 1e-12);
-    NEAR(stat_geomean(powers, 3), 10, 1e-12);
     NEAR(stat_quantile(sorted, 5, 0.25), 1, 0);
     NEAR(stat_quantile(sorted, 5, 0.625), 3.5, 1e-12);
     NEAR(stat_quantile(sorted, 5, 1), 5, 0);
