@@ -62,6 +62,9 @@ struct gk_config {
 
 /* Kernel memory (hw_kmem) that gk_boot and normal running need for this much guest memory. */
 size_t gk_kmem_bytes(uint64_t mem_bytes);
+/* Bytes from gpa 0 that belong to the kernel, the same on every engine so that programs get the same
+ * frames: 2 MiB for the image (guest/image/abi.h), then kernel memory. */
+uint64_t gk_reserved_bytes(uint64_t mem_bytes);
 
 /* Boot: build the first process (pid 1), load its CR3. NULL when kernel memory does not suffice
  * or the configuration is impossible (levels, sizes). */

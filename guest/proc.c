@@ -30,6 +30,12 @@ size_t gk_kmem_bytes(uint64_t mem_bytes)
            MAX_FLUSH_LIST * sizeof(gva_t) + dynamic;
 }
 
+uint64_t gk_reserved_bytes(uint64_t mem_bytes)
+{
+    uint64_t large = 1ull << SHIFT_2M;
+    return (large + gk_kmem_bytes(mem_bytes) + large - 1) & ~(large - 1);
+}
+
 /* ---- the process table ---- */
 static uint64_t cr3_of(const struct proc *p) { return p->table | p->pcid; }
 

@@ -12,6 +12,7 @@
 #include "base/counters.h"
 #include "base/registry.h"
 #include "guest/kernel.h"
+#include "memmgr/backing.h"
 #include "memmgr/host.h"
 #include "shadow_vs_ept/cpu.h"
 
@@ -19,7 +20,7 @@ struct user;
 
 /* What to run: every option of the command line that concerns the machine. */
 struct vm_config {
-    const char *paging;        /* name of a strategy */
+    const char *paging;        /* name of a strategy; NULL: the engine's own choice */
     const struct cpu *cpu;     /* preset, loaded */
     enum page_mode guest_page; /* --guest-page */
     enum page_mode host_page;  /* --host-page */
@@ -33,11 +34,21 @@ struct vm_config {
     FILE *events;              /* --set run.events=FILE: one line per event, or NULL */
     bool check;                /* --set run.check=1: verify every invariant at the end */
     bool hash;                 /* --set run.hash=1: hash guest memory at the end */
+    enum backing_kind backing; /* --set host.backing=anon|memfd: real engines */
+    double timeout;            /* --timeout: seconds until the guest is ended; 0: never */
+    bool reload_kvm;           /* --reload-kvm: may reload the host's KVM module for --paging */
 };
 
+/* What a guest runs: for the model a function, for real engines a name that the image knows. */
 struct program {
     void (*run)(struct user *, void *arg);
     void *arg;
+    const char *name;       /* of the workload; NULL: not in the image (a trace) */
+    const uint64_t *params; /* its parameters, in declaration order */
+    unsigned nparams;
+    char *const
+        *words; /* the same as command line words, for an engine that runs nestbed elsewhere:
+                           "--workload", "touch", "--set", "pages=64", ..., NULL */
 };
 
 /* How a run ended. Every one but OK and BUG is a value a guest or a host limit can cause. */
@@ -47,14 +58,29 @@ enum outcome {
     OUTCOME_GUEST_OOM,  /* the guest ran out of memory */
     OUTCOME_GUEST_SEGV, /* the program touched memory it had not mapped */
     OUTCOME_ABORTED,    /* the program gave up (u_abort) */
+    OUTCOME_CRASHED,    /* the guest cannot go on: triple fault, KVM internal error, kernel panic */
+    OUTCOME_TIMEOUT,    /* --timeout: the guest had not ended by then */
 };
 extern const char *const outcome_names[];
 
 enum { MAX_PHASES = 16 };
 
+/* Statistics of the hypervisor itself, reported as kvm.NAME: read from its own descriptors, so their
+ * names and number are known only when it runs. */
+enum { MAX_KVM_STATS = 128, MAX_KVM_VALUES = 320 };
+struct kvm_stat_name {
+    char name[48];
+    uint16_t first, size; /* values [first, first + size): more than one is a histogram */
+    bool gauge;           /* a level, not a count that grows */
+    bool unseen;          /* listed, but this KVM does not count it: null */
+};
+
 struct phase_result {
     char name[32];
-    struct counters counters; /* deltas; gauges as at its end */
+    struct counters counters;     /* deltas; gauges as at its end */
+    bool timed;                   /* ns is valid */
+    uint64_t ns;                  /* measured wall time; engine labvm: instructions */
+    uint64_t kvm[MAX_KVM_VALUES]; /* deltas; gauges as at its end */
 };
 
 /* Modelled cycles: count x cost, by cause. All 0 until cycles_model() fills them. */
@@ -72,6 +98,15 @@ struct result {
     uint64_t memory_hash;      /* valid when has_hash */
     bool has_hash;
     double wall_seconds; /* measured */
+    /* Real engines only: */
+    char paging[16];     /* what it really was; empty: as asked for */
+    char backend[16];    /* vmx-ept vmx-shadow svm-npt svm-shadow pvm; empty: no KVM */
+    bool emulates_ring0; /* the guest kernel's instructions were emulated one by one */
+    bool virtual_time;   /* every ns is an instruction of the emulated machine */
+    unsigned nkvm;
+    struct kvm_stat_name kvm_name[MAX_KVM_STATS];
+    uint64_t kvm[MAX_KVM_VALUES]; /* the whole run */
+    uint64_t user_exits[64];      /* returns to the VMM by KVM_EXIT_* number */
 };
 
 struct engine {

@@ -15,7 +15,8 @@
 
 #include "vmm/model.h"
 
-const char *const outcome_names[] = {"ok", "host_oom", "guest_oom", "guest_segv", "aborted"};
+const char *const outcome_names[] = {"ok",      "host_oom", "guest_oom", "guest_segv",
+                                     "aborted", "crashed",  "timeout"};
 
 void model_end(struct hw *h, enum outcome outcome, const char *fmt, ...)
 {
@@ -200,7 +201,7 @@ void u_phase(struct user *u, const char *name)
 static int boot_kernel(struct hw *h, char *err, size_t errlen)
 {
     const struct vm_config *c = h->cfg;
-    uint64_t reserved = ALIGN_UP(gk_kmem_bytes(c->mem), 1ull << SHIFT_2M) + (1ull << SHIFT_2M);
+    uint64_t reserved = gk_reserved_bytes(c->mem);
     struct gk_config gc = {.mem_bytes = c->mem,
                            .reserved_bytes = reserved,
                            .levels = c->levels,

@@ -5,7 +5,8 @@
  * into the MMU; in the freestanding image (NB_FREESTANDING) loads and stores are instructions and
  * the rest are system calls.
  *
- * ld/st      touch memory; the value does not matter (st writes nothing on the model)
+ * ld/st      touch memory; the value does not matter. In the image st stores a zero byte, on the model
+ *            nothing: never use it on bytes that hold data
  * ld64/st64  move 8 bytes, 8-byte aligned: what was stored is what is read
  *
  * A request the kernel refuses returns GK_E* (guest/kernel.h). An access to unmapped memory ends
