@@ -172,7 +172,7 @@ int cmd_bench_loop(int argc, char **argv)
     const struct engine *model = REG_FIND(engine, "model");
     struct loop_result r = {0};
     struct loads l = {&a.spec, &r};
-    struct program prog = {loads_run, &l};
+    struct program prog = {.run = loads_run, .arg = &l};
     char err[256] = "";
     int code = NB_OK;
     const struct cpu *cpu = cpu_load("plain", err, sizeof err, &code);

@@ -101,7 +101,7 @@ static int run_trace(const struct options *o, struct result *res)
                                          : NB_USAGE;
     if (code != NB_OK)
         die(code, "%s", err);
-    code = run_engine(o, &(struct program){replay_run, replay}, res);
+    code = run_engine(o, &(struct program){.run = replay_run, .arg = replay}, res);
     if (replay_error(replay)) /* the counts are of a part of the trace: no record */
         die(replay_error_code(replay), "%s", replay_error(replay));
     if (code == NB_OK)
@@ -122,7 +122,7 @@ static int cmd_run(int argc, char **argv)
     options_program(&o);
     options_machine(&o);
     if (o.workload) {
-        code = run_engine(&o, &(struct program){run_workload, &o}, &res);
+        code = run_engine(&o, &(struct program){.run = run_workload, .arg = &o}, &res);
         if (code == NB_OK)
             code = report(&o, &res, NULL);
     } else {

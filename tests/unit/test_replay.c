@@ -105,7 +105,7 @@ static struct ended run(const struct item *it, size_t n, unsigned levels)
     FOR_EACH(engine, e)
     if (strcmp(e->name, "model") == 0)
         model = e;
-    assert_int_equal(model->run(&c, &(struct program){replay_run, r}, &res), 0);
+    assert_int_equal(model->run(&c, &(struct program){.run = replay_run, .arg = r}, &res), 0);
     end.outcome = res.outcome;
     end.total = res.total;
     end.stats = *replay_stats(r);
