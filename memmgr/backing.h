@@ -19,7 +19,9 @@ struct backing {
     uint64_t bytes;
     enum page_mode page; /* PAGES_4K: no huge pages; THP: asked for; 2M, 1G: hugetlbfs */
     enum backing_kind kind;
-    int fd; /* of the memfd, or -1 */
+    int fd;      /* of the memfd, or -1 */
+    void *space; /* the address space reserved, with inaccessible margins around mem */
+    uint64_t span;
 };
 
 /* "anon" or "memfd". */
@@ -31,7 +33,8 @@ const char *backing_kind_name(enum backing_kind);
 struct backing *backing_new(uint64_t bytes, enum backing_kind, enum page_mode,
                             const struct numa_policy *, char *err, size_t errlen, int *code);
 void backing_free(struct backing *);
-/* Give [offset, offset + len) back to the host: it reads as zero afterwards, and KVM is told. */
+/* Give [offset, offset + len) back to the host: it reads as zero afterwards, and KVM is told. Parts
+ * of a page (of hugetlbfs too) are only cleared. False: out of range, or the host refuses. */
 bool backing_discard(struct backing *, uint64_t offset, uint64_t len);
 /* Bytes now in memory, and of those in huge pages; false when the host does not say. */
 bool backing_resident(const struct backing *, uint64_t *bytes, uint64_t *huge);

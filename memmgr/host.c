@@ -66,8 +66,7 @@ const char *numa_policy_name(const struct numa_policy *p, char *buf, size_t n)
     return buf;
 }
 
-/* Bind the pool as asked; 0, or an exit code with the reason in err. */
-static int bind_pool(void *pool, uint64_t bytes, const struct numa_policy *p, char *err, size_t n)
+int numa_policy_apply(const struct numa_policy *p, void *mem, uint64_t bytes, char *err, size_t n)
 {
     if (p->kind == NUMA_DEFAULT)
         return 0;
@@ -82,11 +81,11 @@ static int bind_pool(void *pool, uint64_t bytes, const struct numa_policy *p, ch
         return NB_USAGE;
     }
     if (p->kind == NUMA_LOCAL)
-        numa_setlocal_memory(pool, bytes);
+        numa_setlocal_memory(mem, bytes);
     else if (p->kind == NUMA_INTERLEAVE)
-        numa_interleave_memory(pool, bytes, numa_all_nodes_ptr);
+        numa_interleave_memory(mem, bytes, numa_all_nodes_ptr);
     else
-        numa_tonode_memory(pool, bytes, p->node);
+        numa_tonode_memory(mem, bytes, p->node);
     return 0;
 }
 
@@ -147,7 +146,7 @@ struct host *host_new(uint64_t bytes, const struct numa_policy *policy, char *er
         *code = NB_NODEVICE;
         return NULL;
     }
-    if ((*code = bind_pool(pool, total << PAGE_SHIFT, policy, err, errlen)) != 0) {
+    if ((*code = numa_policy_apply(policy, pool, total << PAGE_SHIFT, err, errlen)) != 0) {
         munmap(pool, total << PAGE_SHIFT);
         return NULL;
     }

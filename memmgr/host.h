@@ -27,6 +27,9 @@ struct numa_policy {
 bool numa_policy_parse(const char *s, struct numa_policy *out);
 /* The policy as text ("default", "local", ...). */
 const char *numa_policy_name(const struct numa_policy *, char *buf, size_t n);
+/* Place [mem, mem + bytes) so; before any of it is touched. 0, or NB_NODEVICE or NB_USAGE with one
+ * sentence in err. */
+int numa_policy_apply(const struct numa_policy *, void *mem, uint64_t bytes, char *err, size_t n);
 
 enum frame_use { FRAME_FREE, FRAME_GUEST, FRAME_TABLE };
 
