@@ -8,6 +8,7 @@ VERSION := 0.1.0
 B ?= build
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 OPT ?= -O2 -g
+OBJCOPY ?= objcopy
 SAN ?=
 V ?= 0
 Q := $(if $(filter 1,$(V)),,@)
@@ -45,7 +46,7 @@ endif
 LAYERS := base memmgr balloon ksm guest shadow_vs_ept vmm workloads bench bench/experiments
 SRCS := $(sort $(foreach d,$(LAYERS),$(wildcard $(d)/*.c)))
 MAIN := bench/main.c
-OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o
+OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o $(B)/vmm/image_blob.o
 LIBOBJS := $(filter-out $(MAIN:%.c=$(B)/%.o),$(OBJS))
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plugin.so)
@@ -101,6 +102,41 @@ $(B)/cpu_presets.c: $(PRESETS) tools/embed-presets
 	$(Q)tools/embed-presets $(PRESETS) > $@
 $(B)/cpu_presets.o: $(B)/cpu_presets.c $(B)/flags | $(B)/deps-build
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# The guest image (guest/image/abi.h): the kernel of guest/ in ring 0, every registered workload in
+# ring 3, as one flat file that vmm/image_blob.o holds. Its flags are its own: a kernel has no
+# sanitizer, no floating point and no red zone.
+IMAGE_FLAGS := -I. -std=gnu11 -O2 -g $(WARN) -fno-strict-aliasing -ffreestanding -mgeneral-regs-only \
+               -mno-red-zone -mcmodel=kernel -fno-pic -fno-stack-protector -fcf-protection=none \
+               -fno-asynchronous-unwind-tables
+WORKLOADS := $(shell grep -l '^REGISTER.*.workload,' workloads/*.c)
+IMAGE_KERNEL := $(patsubst %.c,$(B)/image/%.o,$(wildcard guest/*.c guest/image/*.c)) $(B)/image/guest/image/entry.o
+IMAGE_USER := $(patsubst %.c,$(B)/image/user/%.o,$(WORKLOADS) $(wildcard workloads/image/*.c) guest/image/mem.c)
+$(B)/image/flags: FORCE
+	$(call stamp,$(CC) $(IMAGE_FLAGS) $(IMAGE_KERNEL) $(IMAGE_USER))
+$(B)/image/user/%.o: %.c $(B)/image/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(IMAGE_FLAGS) -DNB_FREESTANDING -MMD -MP -c -o $@ $<
+$(B)/image/%.o: %.c $(B)/image/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(IMAGE_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/image/%.o: %.S $(B)/image/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) -I. -MMD -MP -c -o $@ $<
+# Two halves that know of each other only what the linker script lists.
+$(B)/image/kernel.o: $(IMAGE_KERNEL)
+	$(Q)$(LD) -r -o $@ $^
+$(B)/image/user.o: $(IMAGE_USER)
+	$(Q)$(LD) -r -o $@ $^
+	$(Q)$(OBJCOPY) -G user_entry -G user_args -G user_stack_top $@
+$(B)/image/image.elf: $(B)/image/kernel.o $(B)/image/user.o guest/image/image.ld
+	$(call say,IMAGE,$@)
+	$(Q)$(LD) -static -nostdlib -z max-page-size=4096 -T guest/image/image.ld -o $@ $(filter %.o,$^)
+$(B)/image/image.bin: $(B)/image/image.elf
+	$(Q)$(OBJCOPY) -O binary $< $@
+$(B)/vmm/image_blob.o: vmm/image_blob.S $(B)/image/image.bin
+	@mkdir -p $(@D)
+	$(Q)$(CC) -DNB_IMAGE='"$(B)/image/image.bin"' -c -o $@ $<
 
 # Records the memory accesses of any program under qemu-x86_64, which has no sanitizer run-time.
 $(B)/nestbed-qemu-plugin.so: $(wildcard workloads/qemu_plugin/*.[ch]) $(B)/flags | $(B)/deps-build
@@ -212,4 +248,4 @@ clean:  ## remove what was built
 distclean: clean  ## and what was downloaded; results stay
 	rm -rf .cache results/latest
 
--include $(OBJS:.o=.d) $(UNIT:%=%.d)
+-include $(OBJS:.o=.d) $(UNIT:%=%.d) $(IMAGE_KERNEL:.o=.d) $(IMAGE_USER:.o=.d)

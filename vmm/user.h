@@ -15,8 +15,45 @@
 #ifndef NB_VMM_USER_H
 #define NB_VMM_USER_H
 
+#include "base/base.h"
 #include "base/rng.h"
 #include "guest/kernel.h"
+
+#ifdef NB_FREESTANDING
+
+/* The image has no on_segv: only trace replay uses it, and replay runs on the model. */
+struct user {
+    struct rng rng; /* seeded from --seed; all randomness of a program comes from here */
+};
+
+/* One instruction each, which no compiler may drop, join or move past another of them. They name no
+ * memory that C knows of, so nothing else needs to be written back for them. */
+static inline void ld(struct user *u, gva_t a)
+{
+    unsigned char sink;
+    (void)u;
+    __asm__ volatile("movb %1, %0" : "=q"(sink) : "m"(*(const volatile unsigned char *)a));
+}
+static inline void st(struct user *u, gva_t a)
+{
+    (void)u;
+    __asm__ volatile("movb $0, %0" : "=m"(*(volatile unsigned char *)a));
+}
+static inline uint64_t ld64(struct user *u, gva_t a)
+{
+    uint64_t v;
+    (void)u;
+    __asm__ volatile("movq %1, %0" : "=r"(v) : "m"(*(const volatile uint64_t *)a));
+    return v;
+}
+static inline void st64(struct user *u, gva_t a, uint64_t v)
+{
+    (void)u;
+    __asm__ volatile("movq %1, %0" : "=m"(*(volatile uint64_t *)a) : "r"(v));
+}
+
+#else
+
 #include "shadow_vs_ept/mmu_access.h"
 
 struct user {
@@ -40,6 +77,8 @@ static inline void st64(struct user *u, gva_t a, uint64_t v)
     mmu_store(u->mmu, a);
     *mmu_data(u->mmu, a) = v;
 }
+
+#endif
 
 /* System calls; see guest/kernel.h. u_alloc: anonymous read-write memory of `len` bytes, or the end
  * of the program (outcome guest_oom). */

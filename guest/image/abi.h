@@ -10,14 +10,15 @@
  *   0x000000  nothing (frame 0 is never used)
  *   0x001000  struct nb_boot
  *   0x002000  the kernel's tables: PDPT, image PD, image PT, PML4 of the kernel half (5 levels)
- *   0x006000  free for the VMM (GDT, TSS and IDT are the image's own)
+ *   0x006000  root table at entry, replaced when the first process is made (GDT, TSS and IDT are the
+ *             image's own)
  *   0x010000  the image: header, text, data, bss, stacks
  *   0x100000  page directories of the direct map, one per GiB of guest memory (256 at most)
  *   0x200000  kernel memory (hw_kmem) up to the end of the reserved range
  *
  * Guest-virtual: the lower half belongs to processes. Of the upper half one root entry is used, 511:
  * the direct map of all guest memory with 2 MiB pages at DIRECT_BASE, ring 0 only; the image with
- * 4 KiB pages at IMAGE_BASE + gpa, its user part accessible from ring 3. hw_load_cr3() puts entry 511
+ * 4 KiB pages at IMAGE_BASE + gpa (struct nb_boot too), its user part accessible from ring 3. hw_load_cr3() puts entry 511
  * into each new root with one store, which is not counted among guest_pt_writes.
  */
 #ifndef NB_GUEST_IMAGE_ABI_H
@@ -34,6 +35,7 @@
 #define IMAGE_PD_GPA 0x3000u
 #define IMAGE_PT_GPA 0x4000u
 #define KERNEL_PML4_GPA 0x5000u /* used with 5 levels only */
+#define BOOT_ROOT_GPA 0x6000u
 #define IMAGE_GPA 0x10000u
 #define IMAGE_LIMIT 0x100000u
 #define DIRECT_PD_GPA 0x100000u
@@ -56,17 +58,18 @@ enum nb_call {
     NB_CALL_PHASE,      /* text = name: a phase begins */
     NB_CALL_DONE,       /* the program is finished; procs[] says where its pages are */
     NB_CALL_ABORT,      /* text = why: u_abort */
-    NB_CALL_NOMEM,      /* addr: no guest memory for it; or text, when a call failed */
+    NB_CALL_NOMEM,      /* value 0: no guest memory for addr; else mapping `value` bytes was refused
+                           with GK_* = -error */
     NB_CALL_SEGV,       /* addr, error: the program's own fault */
-    NB_CALL_PANIC,      /* text, addr: a fault in ring 0, or an unexpected vector */
+    NB_CALL_PANIC,      /* text, addr = rip: a fault in ring 0, or an unexpected vector */
     NB_CALL_LOG,        /* text: for NESTBED_LOG=debug */
     NB_CALL_DISCARD,    /* addr, value: the host drops guest-physical [addr, addr + value) */
     NB_CALL_MARK,       /* value = number of a probe's part: counts and times are cut here */
 };
 
 /* Ring 3 enters the kernel with INT SYSCALL_VECTOR: a vector that every KVM delivers to the guest
- * without an exit, kvm_pvm too (it delivers only 3 and 4 as software interrupts). Number in rax,
- * arguments in rdi rsi rdx r10, result in rax (and rdx). */
+ * without an exit, kvm_pvm too (it delivers only 3 and 4 as software interrupts). Numbers and
+ * registers: guest/image/syscall.h. */
 #define SYSCALL_VECTOR 4
 
 enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170 };
@@ -78,6 +81,8 @@ struct nb_boot {
     uint64_t mem_bytes;
     uint32_t levels, pages; /* 4 or 5; enum page_mode */
     uint32_t flush_ceiling, pcid;
+    uint32_t check,
+        pad3; /* check: gk_check() when the program is done; PANIC if it finds a fault */
     uint64_t seed;
     uint64_t params[NB_PARAMS];
     char program[32]; /* name of a workload, or of a probe ("probe:...") */

@@ -1,0 +1,22 @@
+/* sys.h: ring 3 of the image: system calls that vmm/user.h does not have. For probes.
+ *
+ * Nothing of libc exists here. Compilers find memset, memcpy and memmove (guest/image/mem.c, this
+ * half's own copy).
+ */
+#ifndef NB_WORKLOADS_IMAGE_SYS_H
+#define NB_WORKLOADS_IMAGE_SYS_H
+
+#include "workloads/workload.h"
+
+/* Have ring 0 run part `id` of a probe, n times, at `addr`; what probe_kernel() returned. */
+uint64_t sys_probe(unsigned id, uint64_t n, uint64_t addr);
+/* A part of a probe ends here: the VMM cuts counts and times (NB_CALL_MARK). */
+void sys_mark(uint64_t value);
+/* The host takes back the frames behind [at, at + len), 4 KiB aligned; they read as zero afterwards.
+ * Pages that are not mapped are passed over. GK_EINVAL: not a range of user space. */
+int sys_discard(gva_t at, uint64_t len);
+
+/* The program has finished: the run ends. */
+void sys_done(void);
+
+#endif
