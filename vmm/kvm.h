@@ -29,7 +29,7 @@ struct kvm_host {
     int fd;
     int run_size;        /* bytes of a vCPU's run page mapping */
     const char *backend; /* "vmx-ept" "vmx-shadow" "svm-npt" "svm-shadow" "pvm", or "unknown" */
-    const char *paging;  /* "ept" or "shadow": how it runs a guest with paging on */
+    const char *paging;  /* "ept" or "shadow": how it runs a guest with paging on; or "unknown" */
     const char *module;  /* "kvm_intel", "kvm_amd", "kvm_pvm", or NULL when it cannot be told */
     bool emulates_ring0; /* pvm: ring 0 runs in KVM's instruction emulator */
     bool sync_regs;      /* KVM_CAP_SYNC_REGS: registers travel in the run page */
@@ -49,6 +49,8 @@ struct kvm_stat_set {
     unsigned n, nvalues;
     struct kvm_stat_name stat[MAX_KVM_STATS];
     bool of_vcpu[MAX_KVM_STATS];
+    uint32_t at[MAX_KVM_STATS]; /* byte offset in the file of the VM or vCPU */
+    uint32_t end[2];            /* bytes to read of the file of the VM, of a vCPU */
 };
 struct kvm_snapshot {
     uint64_t v[MAX_KVM_VALUES];
@@ -66,12 +68,14 @@ struct kvm_vcpu {
     int stats_fd;
     uint64_t exits[64]; /* returns to user space by KVM_EXIT_*; [63] for larger numbers */
     uint64_t eintr;     /* KVM_RUN calls that a signal ended */
+    _Atomic int tid;    /* of the thread that last ran it, for kvm_kick(); 0: none yet */
 };
 
 struct kvm_vm {
     const struct kvm_host *host;
     int fd, stats_fd;
     unsigned nvcpus, nslots;
+    bool irqchip;
     struct kvm_vcpu *vcpu[KVM_MAX_VCPUS];
     struct backing *slot_mem[KVM_MAX_SLOTS];
     uint64_t slot_gpa[KVM_MAX_SLOTS];
@@ -79,7 +83,8 @@ struct kvm_vm {
 };
 
 struct kvm_vm *kvm_vm_new(char *err, size_t errlen);
-/* Statistics files are closed first: an open one keeps the VM alive. Memory is the caller's. */
+/* Statistics files are closed first: an open one keeps the VM alive. Memory is the caller's. No
+ * other thread that ran a vCPU is alive any more. */
 void kvm_vm_free(struct kvm_vm *);
 /* Guest-physical [gpa, gpa + backing_bytes) is this memory. */
 bool kvm_vm_add_memory(struct kvm_vm *, uint64_t gpa, struct backing *, char *err, size_t errlen);
@@ -104,13 +109,16 @@ enum kvm_step {
 };
 /* Run the vCPU until its next exit to user space, and count that. */
 enum kvm_step kvm_vcpu_step(struct kvm_vcpu *);
+/* From any thread: the vCPU's next or current step ends with KVM_STEP_SIGNAL. */
+void kvm_kick(struct kvm_vcpu *);
 /* What ended a guest that cannot go on (internal error, failed entry, shutdown, unknown exit): one
  * sentence with the reason, RIP and the instruction bytes there where they can be read. */
 void kvm_vcpu_autopsy(struct kvm_vcpu *, char *buf, size_t n);
 const char *kvm_exit_name(unsigned reason); /* "io", "mmio", ... or "other" */
 
 /* After `seconds` the calling thread is interrupted (KVM_STEP_SIGNAL) and kvm_expired() is true.
- * One deadline per thread; 0 seconds cancels it. */
+ * One deadline per thread; 0 seconds cancels it, which a thread does before it ends. Takes the
+ * signal SIGRTMIN. */
 bool kvm_deadline(double seconds, char *err, size_t errlen);
 bool kvm_expired(void);
 
