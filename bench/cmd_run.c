@@ -1,4 +1,5 @@
 /* cmd_run.c: `nestbed run`: one program on one machine, one record. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +8,14 @@
 #include "bench/options.h"
 #include "bench/progress.h"
 #include "bench/record.h"
+#include "workloads/params.h"
 #include "workloads/replay.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
     case ARGP_KEY_INIT:
-        for (unsigned i = 0; i < 3; i++)
+        for (unsigned i = 0; i < 4; i++)
             state->child_inputs[i] = state->input;
         return 0;
     case ARGP_KEY_ARG:
@@ -25,13 +27,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp_child children[] = {{&opt_program, 0, "What to run:", 1},
                                              {&opt_machine, 0, "The machine:", 2},
-                                             {&opt_output, 0, "Output:", 3},
+                                             {&opt_real, 0, "Engines kvm and labvm:", 3},
+                                             {&opt_output, 0, "Output:", 4},
                                              {0}};
 static const struct argp argp = {
     .parser = parse,
     .children = children,
     .doc = "Run one workload or trace on one machine and print what it cost.\v"
-           "Example: nestbed run --paging shadow --workload gups --set size=64M --json\n\n"
+           "Example: nestbed run --paging shadow --workload gups --set size=64M --json\n"
+           "         nestbed run --engine kvm --workload touch --set pages=4096\n\n"
            "The record is printed even when the guest or the host runs out of memory; its outcome "
            "says so and "
            "the exit status is 1."};
@@ -72,7 +76,7 @@ static int run_engine(const struct options *o, const struct program *prog, struc
     char what[96];
     int code;
     snprintf(what, sizeof what, "%s on %s", o->workload ? o->workload->name : o->trace,
-             o->vm.paging);
+             o->vm.paging ? o->vm.paging : o->engine->name);
     progress_wait(what);
     code = o->engine->run(&o->vm, prog, res);
     progress_end();
@@ -87,7 +91,7 @@ static int report(const struct options *o, const struct result *res, json_t *tra
     if (res->outcome == OUTCOME_OK)
         return NB_OK;
     fprintf(stderr, "nestbed: the run ended as %s: %s\n", outcome_names[res->outcome], res->detail);
-    return NB_FAIL;
+    return res->outcome == OUTCOME_TIMEOUT ? NB_TIMEOUT : NB_FAIL;
 }
 
 static int run_trace(const struct options *o, struct result *res)
@@ -111,6 +115,34 @@ static int run_trace(const struct options *o, struct result *res)
     return code;
 }
 
+/* The workload and its parameters as command line words, for an engine that runs nestbed elsewhere;
+ * never freed. */
+static char *const *program_words(const struct options *o)
+{
+    static char *words[2 + 2 * WL_MAX_PARAMS + 1];
+    unsigned n = 0;
+    words[n++] = strdup("--workload");
+    words[n++] = strdup(o->workload->name);
+    for (unsigned i = 0; i < params_count(o->workload); i++) {
+        words[n++] = strdup("--set");
+        if (asprintf(&words[n++], "%s=%" PRIu64, o->workload->params[i].name, o->params[i]) < 0)
+            die(NB_INTERNAL, "out of memory");
+    }
+    return words;
+}
+
+static int run_named(const struct options *o, struct result *res)
+{
+    struct program prog = {.run = run_workload,
+                           .arg = (void *)(uintptr_t)o,
+                           .name = o->workload->name,
+                           .params = o->params,
+                           .nparams = params_count(o->workload),
+                           .words = program_words(o)};
+    int code = run_engine(o, &prog, res);
+    return code == NB_OK ? report(o, res, NULL) : code;
+}
+
 static int cmd_run(int argc, char **argv)
 {
     static struct options o;
@@ -121,13 +153,7 @@ static int cmd_run(int argc, char **argv)
     options_output(&o);
     options_program(&o);
     options_machine(&o);
-    if (o.workload) {
-        code = run_engine(&o, &(struct program){.run = run_workload, .arg = &o}, &res);
-        if (code == NB_OK)
-            code = report(&o, &res, NULL);
-    } else {
-        code = run_trace(&o, &res);
-    }
+    code = o.workload ? run_named(&o, &res) : run_trace(&o, &res);
     cpu_free(o.vm.cpu);
     return code;
 }

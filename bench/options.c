@@ -30,6 +30,8 @@ enum {
     KEY_HOST_MEM,
     KEY_SEED,
     KEY_NUMA,
+    KEY_TIMEOUT,
+    KEY_RELOAD,
     KEY_JSON,
     KEY_QUIET,
     KEY_PROGRESS,
@@ -113,7 +115,7 @@ static const struct argp_option program_options[] = {
     {"workload", KEY_WORKLOAD, "NAME", 0, "Program to run (see nestbed list workloads)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0,
      "Set a parameter of the workload, or guest.flush_ceiling=N, run.hash=1, run.check=1, "
-     "run.events=FILE (one line per event; - is stderr); may be repeated",
+     "run.events=FILE (one line per event; - is stderr), host.backing=anon|memfd; may be repeated",
      0},
     {"trace", KEY_TRACE, "FILE", 0,
      "Replay a trace instead: a file, or a name of nestbed list traces", 0},
@@ -144,7 +146,9 @@ static error_t parse_program(int key, char *arg, struct argp_state *state)
 const struct argp opt_program = {.options = program_options, .parser = parse_program};
 
 static const struct argp_option machine_options[] = {
-    {"paging", KEY_PAGING, "NAME", 0, "Paging strategy (default ept; see nestbed list paging)", 0},
+    {"paging", KEY_PAGING, "NAME", 0,
+     "Paging strategy (default ept, with engine kvm what the host has; see nestbed list paging)",
+     0},
     {"cpu", KEY_CPU, "NAME|FILE", 0, "Processor: a preset or an INI file (default skx)", 0},
     {"guest-page", KEY_GUEST_PAGE, "SIZE", 0,
      "Page size in the guest: 4k, 2m, 1g or thp (default 4k)", 0},
@@ -207,6 +211,33 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
     }
 }
 const struct argp opt_machine = {.options = machine_options, .parser = parse_machine};
+
+static const struct argp_option real_options[] = {
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "End a guest that has not ended by then (exit 124)", 0},
+    {"reload-kvm", KEY_RELOAD, 0, 0,
+     "Reload the host's KVM module in the mode of --paging, and back afterwards (root; refused "
+     "while any VM runs)",
+     0},
+    {0}};
+
+static error_t parse_real(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = state->input;
+    char *end;
+    switch (key) {
+    case KEY_TIMEOUT:
+        o->vm.timeout = strtod(arg, &end);
+        if (end == arg || *end || !(o->vm.timeout > 0 && o->vm.timeout < 1e9))
+            die(NB_USAGE, "--timeout %s: seconds above 0, as in --timeout 30", arg);
+        return 0;
+    case KEY_RELOAD:
+        o->vm.reload_kvm = true;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+const struct argp opt_real = {.options = real_options, .parser = parse_real};
 
 static const struct argp_option output_options[] = {
     {"json", KEY_JSON, 0, 0, "Print one JSON record", 0},
@@ -300,11 +331,36 @@ static void settle_host_mem(struct vm_config *vm)
         die(NB_USAGE, "--host-mem is above 2^52 bytes, the limit of x86-64: use less");
 }
 
+/* Options that only one kind of engine has. */
+static void check_engine(struct options *o)
+{
+    const char *name = o->engine->name;
+    if (!o->engine->real) {
+        if (o->vm.timeout > 0 || o->vm.reload_kvm)
+            die(NB_USAGE, "%s: engine %s has no hypervisor; add --engine kvm or --engine labvm",
+                o->vm.reload_kvm ? "--reload-kvm" : "--timeout", name);
+        return;
+    }
+    if (o->vm.check || o->vm.events)
+        die(NB_USAGE, "--set run.%s: the host cannot see into a running guest; use --engine model",
+            o->vm.check ? "check" : "events");
+    if (o->vm.reload_kvm && !(o->given & GIVEN_PAGING))
+        die(NB_USAGE, "--reload-kvm: say which mode, as in --paging shadow --reload-kvm");
+    if (!(o->given & GIVEN_PAGING))
+        o->vm.paging = NULL;
+    else if (strcmp(o->vm.paging, "ept") != 0 && strcmp(o->vm.paging, "shadow") != 0)
+        die(NB_USAGE,
+            "--paging %s: engine %s has ept and shadow only; others are on --engine model",
+            o->vm.paging, name);
+}
+
 void options_machine(struct options *o)
 {
     char err[512];
     int code = NB_USAGE;
-    if (!REG_FIND(paging, o->vm.paging))
+    if (o->engine)
+        check_engine(o);
+    if (o->vm.paging && !REG_FIND(paging, o->vm.paging))
         die_unknown("paging strategy", o->vm.paging, __start_reg_paging, __stop_reg_paging);
     check_mem(&o->vm);
     settle_host_mem(&o->vm);
@@ -313,7 +369,7 @@ void options_machine(struct options *o)
         die(code, "%s", err);
 }
 
-#define RUN_KEYS "guest.flush_ceiling, run.hash, run.check and run.events"
+#define RUN_KEYS "guest.flush_ceiling, host.backing, run.hash, run.check and run.events"
 
 /* 0 or 1 behind the '='. */
 static bool set_flag(const char *kv)
@@ -351,7 +407,11 @@ static bool set_run_key(struct options *o, const char *kv)
         o->vm.check = set_flag(kv);
     else if (strncmp(kv, "run.events=", 11) == 0)
         set_events(o, eq + 1);
-    else if (strncmp(kv, "guest.", 6) == 0 || strncmp(kv, "run.", 4) == 0)
+    else if (strncmp(kv, "host.backing=", 13) == 0) {
+        if (!backing_kind_parse(eq + 1, &o->vm.backing))
+            die(NB_USAGE, "--set %s: choose anon or memfd", kv);
+    } else if (strncmp(kv, "guest.", 6) == 0 || strncmp(kv, "run.", 4) == 0 ||
+               strncmp(kv, "host.", 5) == 0)
         die(NB_USAGE,
             "--set %s: unknown key; besides the workload's parameters there are " RUN_KEYS, kv);
     else

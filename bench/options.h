@@ -56,6 +56,7 @@ enum {
 
 extern const struct argp opt_program; /* --engine --workload --set --trace */
 extern const struct argp opt_machine; /* --paging --cpu --guest-page ... --seed --numa */
+extern const struct argp opt_real;    /* --timeout --reload-kvm: engines kvm and labvm */
 extern const struct argp opt_output;  /* --json -x --quiet --progress --color */
 extern const struct argp opt_json;    /* --json --color, for commands with no other form */
 

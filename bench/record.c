@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 
 #include "bench/version.h"
+#include "vmm/kvm.h"
 
 /* jansson returns NULL only for lack of memory or bad UTF-8; either would leave a hole in the
  * record. */
@@ -50,9 +51,12 @@ static json_t *counters_json(const struct counters *c)
     return o;
 }
 
+/* cpu NULL: nothing is modelled. */
 static json_t *cycles_json(const struct cpu *cpu, const struct counters *c)
 {
     struct cycles y = {0};
+    if (!cpu)
+        return json_null();
     json_t *o = must(json_object());
     cycles_model(cpu, c, &y);
     const struct {
@@ -80,6 +84,8 @@ static json_t *ratio(const struct counters *c, enum counter_id a, enum counter_i
 
 static json_t *derived_json(const struct counters *c, const json_t *cycles)
 {
+    if (json_is_null(cycles))
+        return json_null();
     json_t *o = must(json_object());
     double total = json_number_value(json_object_get(cycles, "total"));
     set(o, "refs_per_walk", ratio(c, CTR_walk_refs, CTR_walks, 1));
@@ -93,7 +99,40 @@ static json_t *derived_json(const struct counters *c, const json_t *cycles)
     return o;
 }
 
-static json_t *phases_json(const struct cpu *cpu, const struct result *r)
+static json_t *histogram_json(const uint64_t *v, unsigned n)
+{
+    json_t *a = must(json_array());
+    for (unsigned i = 0; i < n; i++)
+        if (json_array_append_new(a, json_count(v[i])) != 0)
+            must(NULL);
+    return a;
+}
+
+/* Statistics of the hypervisor by name; null without one. */
+static json_t *kvm_json(const struct result *r, const uint64_t *values)
+{
+    if (!r->nkvm)
+        return json_null();
+    json_t *o = must(json_object());
+    for (unsigned i = 0; i < r->nkvm; i++) {
+        const struct kvm_stat_name *s = &r->kvm_name[i];
+        set(o, s->name,
+            s->unseen     ? json_null()
+            : s->size > 1 ? histogram_json(values + s->first, s->size)
+                          : json_count(values[s->first]));
+    }
+    return o;
+}
+
+/* What only a hypervisor's phase has: its statistics and how long it took. */
+static void set_real_phase(json_t *p, const struct result *r, const struct phase_result *ph)
+{
+    set(p, "kvm", kvm_json(r, ph->kvm));
+    set(p, "ns", ph->timed && !r->virtual_time ? json_count(ph->ns) : json_null());
+    set(p, "instructions", ph->timed && r->virtual_time ? json_count(ph->ns) : json_null());
+}
+
+static json_t *phases_json(const struct cpu *cpu, bool real, const struct result *r)
 {
     json_t *a = must(json_array());
     for (unsigned i = 0; i < r->nphases; i++) {
@@ -103,6 +142,8 @@ static json_t *phases_json(const struct cpu *cpu, const struct result *r)
         set(p, "counters", counters_json(c));
         set(p, "cycles", cycles_json(cpu, c));
         set(p, "derived", derived_json(c, json_object_get(p, "cycles")));
+        if (real)
+            set_real_phase(p, r, &r->phases[i]);
         if (json_array_append_new(a, p) != 0)
             must(NULL);
     }
@@ -161,9 +202,13 @@ json_t *record_env(void)
     return o;
 }
 
-static json_t *tags_json(void)
+static json_t *tags_json(bool real, bool virtual_time)
 {
-    return must(json_pack("{ss ss ss ss}", "counters", "exact", "cycles", "modelled",
+    if (!real)
+        return must(json_pack("{ss ss ss ss}", "counters", "exact", "cycles", "modelled",
+                              "metadata_bytes", "measured", "wall_seconds", "measured"));
+    return must(json_pack("{ss ss ss ss ss ss}", "counters", "counted", "kvm", "counted",
+                          "user_exits", "counted", virtual_time ? "instructions" : "ns", "measured",
                           "metadata_bytes", "measured", "wall_seconds", "measured"));
 }
 
@@ -183,20 +228,41 @@ static json_t *metadata_json(const struct result *r)
     return o;
 }
 
+/* Which hypervisor it was, and how often it came back to us. */
+static void set_real(json_t *j, const struct options *o, const struct result *r)
+{
+    json_t *exits = must(json_object());
+    for (unsigned i = 0; i < ARRAY_SIZE(r->user_exits); i++) {
+        const char *name = kvm_exit_name(i);
+        uint64_t before = (uint64_t)json_integer_value(json_object_get(exits, name));
+        if (r->user_exits[i])
+            set(exits, name, json_count(before + r->user_exits[i]));
+    }
+    set(j, "backend", r->backend[0] ? text(r->backend) : json_null());
+    set(j, "emulates_ring0", json_boolean(r->emulates_ring0));
+    set(j, "virtual_time", json_boolean(r->virtual_time));
+    set(j, "backing", text(backing_kind_name(o->vm.backing)));
+    set(j, "user_exits", exits);
+    set(j, "kvm", kvm_json(r, r->kvm));
+}
+
 /* What was asked for. */
-static void set_config(json_t *j, const struct options *o, json_t *trace)
+static void set_config(json_t *j, const struct options *o, const struct result *r, json_t *trace)
 {
     const struct vm_config *vm = &o->vm;
+    bool real = o->engine->real;
     char numa[64];
     set(j, "schema", text(RECORD_SCHEMA));
     set(j, "engine", text(o->engine->name));
-    set(j, "paging", text(vm->paging));
+    set(j, "paging", r->paging[0] ? text(r->paging) : vm->paging ? text(vm->paging) : json_null());
     set(j, "workload", workload_json(o, trace));
-    set(j, "cpu", must(json_pack("{ss ss}", "name", vm->cpu->name, "source", vm->cpu->source)));
+    set(j, "cpu",
+        real ? json_null()
+             : must(json_pack("{ss ss}", "name", vm->cpu->name, "source", vm->cpu->source)));
     set(j, "pages",
         pair(text(page_mode_name(vm->guest_page)), text(page_mode_name(vm->host_page))));
     set(j, "levels", pair(json_integer(vm->levels), json_integer(vm->host_levels)));
-    set(j, "mem", pair(json_count(vm->mem), json_count(vm->host_mem)));
+    set(j, "mem", pair(json_count(vm->mem), real ? json_null() : json_count(vm->host_mem)));
     set(j, "numa", text(numa_policy_name(&vm->numa, numa, sizeof numa)));
     set(j, "flush_ceiling", json_integer(vm->flush_ceiling));
 }
@@ -204,16 +270,20 @@ static void set_config(json_t *j, const struct options *o, json_t *trace)
 json_t *record_new(const struct options *o, const struct result *r, json_t *trace)
 {
     json_t *j = must(json_object());
-    set_config(j, o, trace);
+    bool real = o->engine->real;
+    const struct cpu *cpu = real ? NULL : o->vm.cpu;
+    set_config(j, o, r, trace);
     set(j, "outcome", outcome_json(r));
     set(j, "counters", counters_json(&r->total));
-    set(j, "phases", phases_json(o->vm.cpu, r));
-    set(j, "cycles", cycles_json(o->vm.cpu, &r->total));
+    set(j, "phases", phases_json(cpu, real, r));
+    if (real)
+        set_real(j, o, r);
+    set(j, "cycles", cycles_json(cpu, &r->total));
     set(j, "derived", derived_json(&r->total, json_object_get(j, "cycles")));
     set(j, "memory_hash", r->has_hash ? json_sprintf("%016" PRIx64, r->memory_hash) : json_null());
     set(j, "metadata_bytes", metadata_json(r));
     set(j, "wall_seconds", json_real(r->wall_seconds));
-    set(j, "tags", tags_json());
+    set(j, "tags", tags_json(real, r->virtual_time));
     set(j, "env", record_env());
     return j;
 }

@@ -3,6 +3,12 @@
  * record_new() is the only writer. The table and the separated form are printed from the record, so
  * the three can never disagree. Order: what was asked, what was counted (byte-identical for one
  * seed), what was modelled from the counts, what was measured, where.
+ *
+ * A real engine (struct engine.real) has no CPU preset and no modelled cycles: cpu, cycles and
+ * derived are null. It adds backend, emulates_ring0, virtual_time, user_exits, and "kvm": every
+ * statistic of the hypervisor, of the run and of each phase (a histogram is an array); its counts
+ * carry the tag "counted". "ns" of a phase is measured; on engine labvm it is null and
+ * "instructions" holds what the emulated machine ran in that time.
  */
 #ifndef NB_BENCH_RECORD_H
 #define NB_BENCH_RECORD_H

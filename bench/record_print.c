@@ -22,6 +22,9 @@ static const json_t *at(const json_t *object, const char *outer, const char *inn
     return json_object_get(json_object_get(object, outer), inner);
 }
 
+/* A hypervisor made it (struct engine.real). */
+static bool is_real(const json_t *record) { return json_object_get(record, "kvm") != NULL; }
+
 /* Value of a count, which is an integer or a decimal string. */
 static uint64_t count_value(const json_t *j)
 {
@@ -54,14 +57,25 @@ static void csv_row(const json_t *v, const char *unit, const char *prefix, const
 }
 
 /* Counters, cycles and derived values of the whole run (prefix "") or of a phase ("work."). */
-static void csv_group(const json_t *group, const char *prefix, const char *sep)
+static void csv_group(const json_t *group, bool real, const char *prefix, const char *sep)
 {
     const char *key;
     json_t *v;
     char name[64];
     for (unsigned i = 0; i < CTR_COUNT; i++)
         csv_row(at(group, "counters", counter_descs[i].name), counter_descs[i].unit, prefix,
-                counter_descs[i].name, counter_descs[i].tag, sep);
+                counter_descs[i].name, real ? "counted" : counter_descs[i].tag, sep);
+    json_object_foreach(json_object_get(group, "kvm"), key, v)
+    {
+        snprintf(name, sizeof name, "kvm.%s", key);
+        if (!json_is_array(v))
+            csv_row(v, "", prefix, name, "counted", sep);
+    }
+    if (real && json_object_get(group, "ns")) {
+        csv_row(json_object_get(group, "ns"), "ns", prefix, "ns", "measured", sep);
+        csv_row(json_object_get(group, "instructions"), "instructions", prefix, "instructions",
+                "measured", sep);
+    }
     json_object_foreach(json_object_get(group, "cycles"), key, v)
     {
         snprintf(name, sizeof name, "cycles.%s", key);
@@ -76,14 +90,15 @@ void record_print_csv(const json_t *record, const char *sep)
     size_t i;
     json_t *phase, *bytes;
     const char *key;
+    bool real = is_real(record);
     printf("value%sunit%sname%stag\n", sep, sep, sep);
     csv_row(at(record, "outcome", "status"), "", "", "outcome", "exact", sep);
-    csv_group(record, "", sep);
+    csv_group(record, real, "", sep);
     json_array_foreach(json_object_get(record, "phases"), i, phase)
     {
         char prefix[40];
         snprintf(prefix, sizeof prefix, "%s.", str(phase, "name"));
-        csv_group(phase, prefix, sep);
+        csv_group(phase, real, prefix, sep);
     }
     json_object_foreach(json_object_get(record, "metadata_bytes"), key, bytes)
         csv_row(bytes, "bytes", "metadata_bytes.", key, "measured", sep);
@@ -139,7 +154,10 @@ static void print_arguments(const json_t *r)
     arg("engine", str(r, "engine"));
     arg("paging", str(r, "paging"));
     print_program(r);
-    arg("cpu", json_string_value(at(r, "cpu", "name")));
+    if (is_real(r))
+        arg("backend", str(r, "backend"));
+    else
+        arg("cpu", json_string_value(at(r, "cpu", "name")));
     snprintf(both, sizeof both, "guest %s, host %s", json_string_value(at(r, "pages", "guest")),
              json_string_value(at(r, "pages", "host")));
     arg("pages", both);
@@ -148,7 +166,10 @@ static void print_arguments(const json_t *r)
              (int)json_integer_value(at(r, "levels", "host")));
     arg("levels", both);
     arg_size("mem", at(r, "mem", "guest"));
-    arg_size("host-mem", at(r, "mem", "host"));
+    if (is_real(r))
+        arg("backing", str(r, "backing"));
+    else
+        arg_size("host-mem", at(r, "mem", "host"));
 }
 
 /* What a count means beside its neighbours: a few words, or nothing. */
@@ -218,7 +239,7 @@ static struct table *new_table(const json_t *record)
 static void print_counters(const json_t *record)
 {
     struct table *t = new_table(record);
-    header(t, record, "counter (exact)");
+    header(t, record, is_real(record) ? "counter (counted)" : "counter (exact)");
     for (unsigned i = 0; i < CTR_COUNT; i++) {
         const char *name = counter_descs[i].name;
         char words[64];
@@ -253,6 +274,50 @@ static void print_left_out(const json_t *record, bool unseen, const char *title)
     }
     if (column)
         printf("%s\n", color(STYLE_PLAIN));
+}
+
+static bool kvm_zero(const json_t *record, const char *name)
+{
+    size_t i;
+    json_t *phase;
+    json_array_foreach(json_object_get(record, "phases"), i,
+                       phase) if (!is_zero(at(phase, "kvm", name))) return false;
+    return is_zero(at(record, "kvm", name));
+}
+
+/* The hypervisor's own statistics that moved, and how long each phase took. */
+static void print_kvm(const json_t *record)
+{
+    static const char *const times[] = {"ns", "instructions"};
+    const json_t *phases = json_object_get(record, "phases");
+    struct table *t = new_table(record);
+    const char *name;
+    json_t *v;
+    header(t, record, "kvm statistic (counted)");
+    json_object_foreach(json_object_get(record, "kvm"), name, v)
+    {
+        if (!json_is_integer(v) || kvm_zero(record, name))
+            continue;
+        for (unsigned p = 0; p < phase_columns(record); p++)
+            count_cell(t, at(json_array_get(phases, p), "kvm", name));
+        count_cell(t, v);
+        table_cell(t, "kvm.%s", name);
+        table_cell(t, "%s", "");
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(times); i++) {
+        if (json_is_null(json_object_get(json_array_get(phases, 0), times[i])))
+            continue;
+        for (unsigned p = 0; p < phase_columns(record); p++)
+            count_cell(t, json_object_get(json_array_get(phases, p), times[i]));
+        table_cell(t, "-");
+        table_cell(t, "%s", times[i]);
+        table_cell(t, "# measured");
+    }
+    table_print(t);
+    table_free(t);
+    if (json_is_true(json_object_get(record, "emulates_ring0")))
+        printf("%sthe guest kernel's instructions were emulated one by one (insn_emulation)%s\n",
+               color(STYLE_DIM), color(STYLE_PLAIN));
 }
 
 static void cycle_cell(struct table *t, const json_t *v)
@@ -323,7 +388,10 @@ void record_print_table(const json_t *record)
     print_left_out(record, false, "0");
     print_left_out(record, true, "not seen by this engine");
     putchar('\n');
-    print_cycles(record);
+    if (is_real(record))
+        print_kvm(record);
+    else
+        print_cycles(record);
     putchar('\n');
     print_outcome(record);
 }

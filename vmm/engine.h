@@ -111,6 +111,8 @@ struct result {
 
 struct engine {
     const char *name, *summary;
+    bool real; /* a hypervisor runs the guest: paging is ept or shadow, NULL = what it has; no CPU
+                  preset, no modelled cycles */
     /* Run `prog`. Returns NB_OK with *res filled (whatever the outcome), or an exit code after
      * having said on stderr why this engine cannot run here (NB_NODEVICE, NB_SKIP, NB_USAGE). */
     int (*run)(const struct vm_config *, const struct program *prog, struct result *res);
