@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <xxhash.h>
 
+#include "vmm/hash.h"
 #include "vmm/model.h"
 
 const char *const outcome_names[] = {"ok",      "host_oom", "guest_oom", "guest_segv",
@@ -208,7 +208,7 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
                            .pages = c->guest_page,
                            .pcid = c->cpu->pcid,
                            .flush_ceiling = c->flush_ceiling};
-    h->kmem_left = reserved;
+    h->kmem_left = reserved - (1ull << SHIFT_2M); /* the rest is the image's (gk_reserved_bytes) */
     if (reserved < c->mem)
         h->kernel = gk_boot(h, &gc);
     if (h->kernel)
@@ -273,35 +273,31 @@ const char *model_check(struct hw *h)
 }
 
 struct hash_ctx {
-    struct hw *h;
-    XXH3_state_t *x;
+    struct gmem *gm;
+    struct memory_hash *hash;
 };
 
-/* One mapped page: who maps it where, and what it holds. A page never backed holds zeroes. */
+/* A page never backed holds zeroes. */
 static void hash_page(void *ctx, int pid, gva_t va, gfn_t g, unsigned order, uint64_t pte)
 {
-    static const unsigned char zeroes[PAGE_SIZE];
     struct hash_ctx *c = ctx;
     (void)pte;
     for (uint64_t i = 0; i < 1ull << order; i++) {
-        uint64_t id[2] = {(uint64_t)pid, va + (i << PAGE_SHIFT)};
         gfn_t f = gfn(g.n + i);
-        bool there = gmem_state(c->h->gm, f) == PG_RESIDENT;
-        XXH3_64bits_update(c->x, id, sizeof id);
-        XXH3_64bits_update(c->x, there ? gmem_ptr(c->h->gm, gfn_gpa(f)) : zeroes, PAGE_SIZE);
+        bool there = gmem_state(c->gm, f) == PG_RESIDENT;
+        memory_hash_page(c->hash, pid, va + (i << PAGE_SHIFT),
+                         there ? gmem_ptr(c->gm, gfn_gpa(f)) : NULL);
     }
 }
 
 static void hash_memory(struct hw *h)
 {
-    struct hash_ctx c = {h, XXH3_createState()};
-    if (!c.x)
+    struct hash_ctx c = {h->gm, memory_hash_new()};
+    if (!c.hash)
         return;
-    XXH3_64bits_reset(c.x);
     gk_for_each_page(h->kernel, hash_page, &c);
-    h->res->memory_hash = XXH3_64bits_digest(c.x);
+    h->res->memory_hash = memory_hash_end(c.hash);
     h->res->has_hash = true;
-    XXH3_freeState(c.x);
 }
 
 static double now(void)

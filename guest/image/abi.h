@@ -74,6 +74,9 @@ enum nb_call {
 
 enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170 };
 
+/* A leaf without P and with this bit is a page that a PROT_NONE mapping keeps. */
+#define NB_PTE_KEPT (1ull << 10)
+
 /* One page, written by the VMM before entry and by the guest afterwards. Everything the guest writes
  * is hostile to the VMM: bounded, and read once. */
 struct nb_boot {

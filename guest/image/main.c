@@ -53,6 +53,8 @@ void page_fault(gva_t, unsigned error, const struct frame_regs *);
 struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t unused,
                              uint64_t number);
 
+_Static_assert(NB_PTE_KEPT == PTE_KEPT, "the VMM reads the tables as we write them");
+
 static struct hw hw;
 static struct gk *kernel;
 static struct gate idt[VECTORS] __attribute__((aligned(16)));

@@ -1,0 +1,51 @@
+/* image_vm.h: a VM that runs the guest image: the same kernel and programs as on the model.
+ *
+ *     image_vm_new()    VM, memory, image, tables, one vCPU at the image's entry
+ *     image_vm_run()    one program to its end; once per VM
+ *     image_vm_free()
+ *
+ * The guest calls by a port write (guest/image/abi.h). Calls that end a run are turned into an
+ * outcome here, and so is whatever else stops the guest; the rest goes to the caller's function.
+ * Everything the guest writes is hostile: the boot page is copied once per call, texts are bounded
+ * and made printable, ranges are checked.
+ */
+#ifndef NB_VMM_IMAGE_VM_H
+#define NB_VMM_IMAGE_VM_H
+
+#include "guest/image/abi.h"
+#include "vmm/engine.h"
+#include "vmm/kvm.h"
+
+struct image_vm {
+    const struct vm_config *cfg;
+    struct kvm_vm *vm;
+    struct kvm_vcpu *vcpu;
+    struct backing *mem;  /* all of guest memory, gpa 0 first */
+    struct nb_boot *boot; /* in guest memory: may change whenever the guest runs */
+    uint64_t calls;       /* port writes of the guest to NB_PORT, up to now */
+};
+
+/* NB_OK; or with one sentence in err: NB_NODEVICE (no KVM, or it lacks something this configuration
+ * needs), NB_USAGE (the guest is too small or too large). cfg must outlive the VM. Of cfg->cpu only
+ * `pcid` counts, NULL: PCIDs are used when this KVM has them. */
+int image_vm_new(struct image_vm **, const struct vm_config *cfg, char *err, size_t errlen);
+void image_vm_free(struct image_vm *);
+
+/* BOOTED, PHASE, MARK and DONE (DISCARD and LOG are served here; calls that end a run are not
+ * shown). The copy of the boot page has a printable, NUL-terminated text. False: end the run; it
+ * counts as OUTCOME_ABORTED, and what to say is the function's to write into the run's `detail`. */
+typedef bool (*image_call_fn)(void *ctx, struct image_vm *, enum nb_call,
+                              const struct nb_boot *copy);
+
+/* Run the program called `program` (a workload, or "probe:..."): its parameters in declaration order
+ * (NB_PARAMS at most). cfg->timeout applies. `detail` is one sentence, empty when OK. A KVM_RUN that
+ * fails is the host's failure and ends nestbed. */
+enum outcome image_vm_run(struct image_vm *, const char *program, const uint64_t *params,
+                          unsigned nparams, uint64_t seed, image_call_fn, void *ctx, char *detail,
+                          size_t detaillen);
+
+/* Hash of all processes' memory (vmm/hash.h) as the tables say that a boot page of NB_CALL_DONE
+ * lists. False: more processes than it can list, or tables that no kernel of ours makes. */
+bool image_vm_hash(const struct image_vm *, const struct nb_boot *copy, uint64_t *out);
+
+#endif
