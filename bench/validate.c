@@ -1,0 +1,334 @@
+/* validate.c: compares the model's record of a guest with a real KVM's.
+ *
+ * Each event is one row of the table below: the counters of the model whose sum predicts it, and
+ * where the other record counts it. Only events with one meaning on both sides are in the table:
+ * what timer interrupts drive (exits, irq_exits) and what the VMM's own port calls add (io_exits)
+ * is left out, since the model has neither.
+ *
+ * What the guest itself does (GUEST) is counted by its kernel on both sides and must be equal in
+ * every phase, boot included. What the hypervisor does (KVM) may differ by 2 %, except where `exact`
+ * says that it may not. Boot of a real machine has first touches that the model has no part in
+ * (tables, image, kernel memory): they are the same for every program, so they are reported as
+ * constants, and one that is not constant is off.
+ */
+#include "bench/validate.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/base.h"
+
+enum { NESTED = 1, SHADOW = 2, BOTH = NESTED | SHADOW };
+enum where { GUEST, KVM }; /* "counters" or "kvm" of the record that counts */
+
+struct event {
+    const char *name; /* also in the record that counts */
+    unsigned modes;
+    enum where where;
+    bool exact;
+    const char *predicted[5]; /* counters of the model, to be added up; ends with NULL */
+};
+
+static const struct event events[] = {
+    {"guest_faults", BOTH, GUEST, true, {"guest_faults"}},
+    {"guest_pt_writes", BOTH, GUEST, true, {"guest_pt_writes"}},
+    {"guest_cr3_loads", BOTH, GUEST, true, {"guest_cr3_loads"}},
+    {"guest_invlpgs", BOTH, GUEST, true, {"guest_invlpgs"}},
+    {"pf_taken", NESTED, KVM, false, {"exit_ept_violation"}},
+    {"pf_taken", SHADOW, KVM, false, {"exit_fill", "exit_reflect", "exit_pt_write"}},
+    {"pf_fixed", NESTED, KVM, false, {"exit_ept_violation"}},
+    {"pf_fixed", SHADOW, KVM, false, {"exit_fill"}},
+    {"pf_guest", BOTH, KVM, false, {"exit_reflect"}},
+    {"mmu_pte_write", BOTH, KVM, false, {"exit_pt_write"}},
+    {"invlpg", BOTH, KVM, true, {"exit_invlpg"}},
+};
+
+const char *const verdict_names[VERDICTS] = {"equal", "within", "off", "unseen"};
+
+static const struct {
+    const char *backend, *strategy;
+} strategies[] = {{"vmx-ept", "ept"},
+                  {"svm-npt", "ept"},
+                  {"vmx-shadow", "shadow-kvm"},
+                  {"svm-shadow", "shadow-kvm"},
+                  {"pvm", "shadow-pvm"}};
+
+const char *validate_strategy(const char *backend)
+{
+    for (unsigned i = 0; backend && i < ARRAY_SIZE(strategies); i++)
+        if (strcmp(strategies[i].backend, backend) == 0)
+            return strategies[i].strategy;
+    return NULL;
+}
+
+enum verdict validate_verdict(struct seen predicted, struct seen counted, bool exact)
+{
+    uint64_t p = predicted.v, c = counted.v, distance = p > c ? p - c : c - p;
+    if (!predicted.is || !counted.is)
+        return VERDICT_UNSEEN;
+    if (distance == 0)
+        return VERDICT_EQUAL;
+    if (exact || (unsigned __int128)distance * 100 > (unsigned __int128)c * VALIDATE_PERCENT)
+        return VERDICT_OFF;
+    return VERDICT_WITHIN;
+}
+
+/* ---- numbers out of records ---- */
+
+static struct seen count_of(const json_t *v)
+{
+    json_int_t n = json_integer_value(v);
+    return json_is_integer(v) && n >= 0 ? (struct seen){true, (uint64_t)n} : (struct seen){0};
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static const json_t *phase_of(const json_t *record, const char *name)
+{
+    const json_t *phase;
+    size_t i;
+    json_array_foreach(json_object_get(record, "phases"), i, phase)
+    {
+        const char *is = text_of(phase, "name");
+        if (is && strcmp(is, name) == 0)
+            return phase;
+    }
+    return NULL;
+}
+
+/* One counter that nobody saw hides the sum. */
+static struct seen predicted_in(const json_t *phase, const struct event *e)
+{
+    const json_t *counters = json_object_get(phase, "counters");
+    struct seen sum = {true, 0};
+    for (unsigned i = 0; i < ARRAY_SIZE(e->predicted) && e->predicted[i]; i++) {
+        struct seen one = count_of(json_object_get(counters, e->predicted[i]));
+        sum.is &= one.is && one.v <= (uint64_t)INT64_MAX - sum.v;
+        sum.v += sum.is ? one.v : 0;
+    }
+    return sum;
+}
+
+static struct seen counted_in(const json_t *phase, const struct event *e)
+{
+    const json_t *group = json_object_get(phase, e->where == GUEST ? "counters" : "kvm");
+    return count_of(json_object_get(group, e->name));
+}
+
+/* ---- rows ---- */
+
+static json_t *must(json_t *j)
+{
+    if (!j)
+        die(NB_INTERNAL, "cannot build the validation document: out of memory, or a name that is "
+                         "not UTF-8");
+    return j;
+}
+
+static json_t *value(struct seen s)
+{
+    return must(s.is ? json_integer((json_int_t)s.v) : json_null());
+}
+
+static void append(json_t *doc, const char *list, json_t *item)
+{
+    if (json_array_append_new(json_object_get(doc, list), must(item)) != 0)
+        must(NULL);
+}
+
+static void add_row(json_t *doc, const struct pairing *pair, const char *phase, const char *event,
+                    json_t *predicted, json_t *counted, enum verdict verdict)
+{
+    json_t *difference = must(json_null()), *percent = must(json_null());
+    if (json_is_integer(predicted) && json_is_integer(counted)) {
+        json_int_t c = json_integer_value(counted), d = c - json_integer_value(predicted);
+        difference = must(json_integer(d));
+        if (c || !d)
+            percent = must(json_real(d ? 100.0 * (double)d / (double)c : 0.0));
+    }
+    append(doc, "rows",
+           json_pack("{ss ss ss ss ss so so so so ss}", "target", pair->target, "paging",
+                     pair->paging, "workload", pair->workload, "phase", phase, "event", event,
+                     "predicted", predicted, "counted", counted, "difference", difference,
+                     "percent", percent, "verdict", verdict_names[verdict]));
+}
+
+static json_t *constant_of(const json_t *doc, const struct pairing *pair, const char *event)
+{
+    json_t *c;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "constants"), i,
+                       c) if (strcmp(text_of(c, "target"), pair->target) == 0 &&
+                              strcmp(text_of(c, "paging"), pair->paging) == 0 &&
+                              strcmp(text_of(c, "event"), event) == 0) return c;
+    return NULL;
+}
+
+/* What boot counted of a hypervisor's event. The first pair states it, every other must repeat it. */
+static void add_constant(json_t *doc, const struct pairing *pair, const struct event *e)
+{
+    struct seen n = counted_in(phase_of(pair->kvm, "boot"), e);
+    json_t *c = constant_of(doc, pair, e->name);
+    if (!c) {
+        append(doc, "constants",
+               json_pack("{ss ss ss so ss s[]}", "target", pair->target, "paging", pair->paging,
+                         "event", e->name, "counted", value(n), "verdict",
+                         verdict_names[n.is ? VERDICT_EQUAL : VERDICT_UNSEEN], "differs"));
+        return;
+    }
+    struct seen first = count_of(json_object_get(c, "counted"));
+    if (first.is == n.is && first.v == n.v)
+        return;
+    json_object_set_new(c, "verdict", must(json_string(verdict_names[VERDICT_OFF])));
+    append(c, "differs", json_pack("{ss so}", "workload", pair->workload, "counted", value(n)));
+}
+
+static void add_phase(json_t *doc, const struct pairing *pair, const char *name)
+{
+    const json_t *model = phase_of(pair->model, name), *kvm = phase_of(pair->kvm, name);
+    unsigned mode = strcmp(pair->paging, "ept") == 0 ? NESTED : SHADOW;
+    bool boot = strcmp(name, "boot") == 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(events); i++) {
+        const struct event *e = &events[i];
+        if (!(e->modes & mode))
+            continue;
+        if (boot && e->where == KVM) {
+            add_constant(doc, pair, e);
+            continue;
+        }
+        struct seen p = predicted_in(model, e), c = counted_in(kvm, e);
+        add_row(doc, pair, name, e->name, value(p), value(c), validate_verdict(p, c, e->exact));
+    }
+}
+
+/* Two texts that must be the same: outcome, memory hash. One that is absent is null. */
+static void add_text_row(json_t *doc, const struct pairing *pair, const char *event,
+                         const char *predicted, const char *counted)
+{
+    enum verdict v = !predicted || !counted            ? VERDICT_UNSEEN
+                     : strcmp(predicted, counted) == 0 ? VERDICT_EQUAL
+                                                       : VERDICT_OFF;
+    add_row(doc, pair, "end", event, must(predicted ? json_string(predicted) : json_null()),
+            must(counted ? json_string(counted) : json_null()), v);
+}
+
+static const char *outcome_of(const json_t *record)
+{
+    const char *status = text_of(json_object_get(record, "outcome"), "status");
+    return status ? status : "no record";
+}
+
+/* Did both run what they were asked to? The first member that differs, or NULL. */
+static const char *other_guest(const json_t *a, const json_t *b)
+{
+    static const char *const same[] = {"workload", "flush_ceiling"};
+    static const char *const of_guest[] = {"pages", "levels", "mem"};
+    for (unsigned i = 0; i < ARRAY_SIZE(same); i++)
+        if (!json_equal(json_object_get(a, same[i]), json_object_get(b, same[i])))
+            return same[i];
+    for (unsigned i = 0; i < ARRAY_SIZE(of_guest); i++)
+        if (!json_equal(json_object_get(json_object_get(a, of_guest[i]), "guest"),
+                        json_object_get(json_object_get(b, of_guest[i]), "guest")))
+            return of_guest[i];
+    return NULL;
+}
+
+/* Phases of both, in the model's order; one that a side lacks has nothing to be equal to. */
+static void add_phases(json_t *doc, const struct pairing *pair)
+{
+    const json_t *phase;
+    size_t i;
+    json_array_foreach(json_object_get(pair->model, "phases"), i, phase)
+    {
+        const char *name = text_of(phase, "name");
+        if (name && phase_of(pair->kvm, name))
+            add_phase(doc, pair, name);
+        else
+            add_text_row(doc, pair, "phases", name ? name : "unnamed", "missing");
+    }
+}
+
+void validate_add(json_t *doc, const struct pairing *pair)
+{
+    const char *p = outcome_of(pair->model), *c = outcome_of(pair->kvm);
+    const char *other = other_guest(pair->model, pair->kvm);
+    if (strcmp(p, "ok") != 0 || strcmp(c, "ok") != 0 || other) {
+        /* Nothing to compare, and that is a disagreement, even when both failed alike. */
+        add_row(doc, pair, "end", other ? other : "outcome", must(json_string(p)),
+                must(json_string(other ? "another guest" : c)), VERDICT_OFF);
+        return;
+    }
+    add_phases(doc, pair);
+    add_text_row(doc, pair, "memory_hash", text_of(pair->model, "memory_hash"),
+                 text_of(pair->kvm, "memory_hash"));
+}
+
+/* ---- the document ---- */
+
+json_t *validate_new(uint64_t seed, uint64_t mem)
+{
+    char text[24];
+    snprintf(text, sizeof text, "0x%" PRIx64, seed);
+    return must(json_pack("{ss ss sI si s[] s[] s[] sn s{ss ss}}", "schema", VALIDATE_SCHEMA,
+                          "seed", text, "mem", (json_int_t)mem, "tolerance_percent",
+                          VALIDATE_PERCENT, "runs", "rows", "constants", "summary", "tags",
+                          "predicted", "exact", "counted", "counted"));
+}
+
+static size_t with_verdict(const json_t *list, enum verdict v)
+{
+    const json_t *item;
+    size_t i, n = 0;
+    json_array_foreach(list, i, item)
+    {
+        const char *is = text_of(item, "verdict");
+        n += is && strcmp(is, verdict_names[v]) == 0;
+    }
+    return n;
+}
+
+size_t validate_count(const json_t *doc, enum verdict v)
+{
+    return with_verdict(json_object_get(doc, "rows"), v);
+}
+
+static size_t runs_with(const json_t *doc, const char *status)
+{
+    const json_t *run;
+    size_t i, n = 0;
+    json_array_foreach(json_object_get(doc, "runs"), i, run)
+    {
+        const char *is = text_of(run, "status");
+        n += is && strcmp(is, status) == 0;
+    }
+    return n;
+}
+
+void validate_judge(json_t *doc)
+{
+    json_t *summary = must(json_object());
+    for (unsigned v = 0; v < VERDICTS; v++)
+        json_object_set_new(summary, verdict_names[v],
+                            must(json_integer((json_int_t)validate_count(doc, v))));
+    json_object_set_new(summary, "constants_off",
+                        must(json_integer((json_int_t)with_verdict(
+                            json_object_get(doc, "constants"), VERDICT_OFF))));
+    json_object_set_new(summary, "skipped",
+                        must(json_integer((json_int_t)runs_with(doc, "skipped"))));
+    json_object_set_new(summary, "failed",
+                        must(json_integer((json_int_t)runs_with(doc, "failed"))));
+    json_object_set_new(doc, "summary", summary);
+}
+
+bool validate_passed(const json_t *doc)
+{
+    const json_t *s = json_object_get(doc, "summary");
+    json_int_t agree = json_integer_value(json_object_get(s, "equal")) +
+                       json_integer_value(json_object_get(s, "within"));
+    return agree > 0 && json_integer_value(json_object_get(s, "off")) == 0 &&
+           json_integer_value(json_object_get(s, "constants_off")) == 0 &&
+           json_integer_value(json_object_get(s, "failed")) == 0;
+}
