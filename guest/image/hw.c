@@ -8,9 +8,10 @@
  * hw_pt_write() is one 8-byte MOV: a KVM that shadows page tables sees a page-table write, and
  * nothing else.
  *
- * Kernel memory is warmed at boot (hw_warm): each page is stored into once, so that the first touch
- * of kernel memory, which the host answers with a page of its own, is in phase "boot" and not among
- * what a workload's phases count.
+ * Kernel memory and the image are warmed at boot (hw_warm): each page handed out so far, those of
+ * the next MiB, and each page of the image is stored into once, so that their first touch, which the
+ * host answers with a page of its own, is in phase "boot" and not among what a workload's phases
+ * count.
  */
 #include "guest/image/image.h"
 
@@ -22,11 +23,17 @@ void hw_init(struct hw *h, uint64_t reserved_bytes)
     h->end = direct(reserved_bytes);
 }
 
+static void touch(unsigned char *from, const unsigned char *to)
+{
+    for (; from < to; from += PAGE_SIZE)
+        __asm__ volatile("orb $0, %0" : "+m"(*from));
+}
+
 void hw_warm(struct hw *h, uint64_t ahead)
 {
     unsigned char *stop = (uint64_t)(h->end - h->next) > ahead ? h->next + ahead : h->end;
-    for (unsigned char *p = direct(KMEM_GPA); p < stop; p += PAGE_SIZE)
-        __asm__ volatile("orb $0, %0" : "+m"(*p));
+    touch(direct(KMEM_GPA), stop);
+    touch((unsigned char *)image_start, (unsigned char *)image_end);
 }
 
 void *hw_kmem(struct hw *h, size_t bytes)

@@ -40,7 +40,8 @@ static inline void vmm_call(enum nb_call call)
 
 /* hw.c */
 void hw_init(struct hw *, uint64_t reserved_bytes);
-/* Store once into each page of kernel memory handed out so far and of the `ahead` bytes after it. */
+/* Store once into each page of the image, and of kernel memory handed out so far and the `ahead`
+ * bytes after it. */
 void hw_warm(struct hw *, uint64_t ahead);
 void say(const char *text);                       /* into boot.text */
 void say_hex(const char *before, uint64_t value); /* appended to boot.text */
