@@ -265,10 +265,19 @@ static int serve(struct run *r, uint32_t call)
     }
 }
 
+/* What a probe makes happen, and nothing is to be done about. */
+static bool is_probe_exit(const struct kvm_run *run)
+{
+    return run->exit_reason == KVM_EXIT_MMIO ||
+           (run->exit_reason == KVM_EXIT_IO && run->io.port == NB_PROBE_PORT);
+}
+
 static int on_exit_reason(struct run *r)
 {
     const struct kvm_run *run = r->m->vcpu->run;
     uint32_t call;
+    if (r->m->probing && is_probe_exit(run))
+        return GO_ON;
     if (run->exit_reason != KVM_EXIT_IO || run->io.direction != KVM_EXIT_IO_OUT ||
         run->io.port != NB_PORT || run->io.size != sizeof call || run->io.count != 1)
         return crashed(r);

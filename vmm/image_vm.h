@@ -23,6 +23,7 @@ struct image_vm {
     struct backing *mem;  /* all of guest memory, gpa 0 first */
     struct nb_boot *boot; /* in guest memory: may change whenever the guest runs */
     uint64_t calls;       /* port writes of the guest to NB_PORT, up to now */
+    bool probing;         /* set by the caller: exits to NB_PROBE_PORT and MMIO are no crash */
 };
 
 /* NB_OK; or with one sentence in err: NB_NODEVICE (no KVM, or it lacks something this configuration

@@ -53,6 +53,8 @@ struct nb_image {
 
 /* Port of all calls: a 32-bit OUT of the call's number. Arguments are in struct nb_boot. */
 #define NB_PORT 0x4e42u
+/* A byte written here is an exit and nothing else; only while the VMM runs a probe (probe.h). */
+#define NB_PROBE_PORT 0x4eu
 enum nb_call {
     NB_CALL_BOOTED = 1, /* the kernel runs: ends phase "boot" set-up; counts are valid */
     NB_CALL_PHASE,      /* text = name: a phase begins */

@@ -1,8 +1,151 @@
-/* probe.c: what probes measure in ring 0. */
+/* probe.c: what probes measure in ring 0, and what their ring 3 cannot prepare by itself.
+ *
+ * A loop is a few instructions of assembler, the same with and without its event, so that on a KVM
+ * which emulates ring 0 one by one the difference is the event alone. Entries are changed by plain
+ * stores, not by hw_pt_write(): probes are no part of what a workload counts. Whatever a probe
+ * changes about a mapping is as before when its program ends.
+ */
+#include "guest/image/probe.h"
+
 #include "guest/image/image.h"
+
+extern char kernel_stack_top[];
+
+#define RFLAGS_IOPL3 (3ull << 12)
+
+/* n times `both`, and `event` unless `empty`. %[n] is the counter; neither may change it. */
+#define LOOP(n, empty, both, event, ...)                                    \
+    do {                                                                    \
+        uint64_t left_ = (n);                                               \
+        if (empty)                                                          \
+            __asm__ volatile("1: " both " decq %[n]; jnz 1b"                \
+                             : [n] "+r"(left_)                              \
+                             : __VA_ARGS__                                  \
+                             : "rax", "rbx", "rcx", "rdx", "memory", "cc"); \
+        else                                                                \
+            __asm__ volatile("1: " both " " event " decq %[n]; jnz 1b"      \
+                             : [n] "+r"(left_)                              \
+                             : __VA_ARGS__                                  \
+                             : "rax", "rbx", "rcx", "rdx", "memory", "cc"); \
+    } while (0)
+
+static uint64_t saved_leaf; /* of the page that PROBE_MAP_MMIO took */
+static volatile uint64_t *upper[PROBE_UPPER_MAX];
+
+/* The entry that maps an address of the current process, or NULL. */
+static volatile uint64_t *leaf_of(struct gk *g, gva_t va)
+{
+    struct pos pos = pt_walk(g, g->cur, va);
+    return pos.e & PTE_P && pos.level == 1 ? direct(pos.at) : NULL;
+}
+
+/* The last entry, unused, of the page directory that holds va's table; NULL when there is none. */
+static volatile uint64_t *directory_slot(struct gk *g, gva_t va)
+{
+    uint64_t e =
+        *(const volatile uint64_t *)direct(g->cur->table + 8 * level_index(va, g->cfg.levels));
+    for (unsigned level = g->cfg.levels - 1; level >= 2 && e & PTE_P; level--) {
+        volatile uint64_t *table = direct(e & PTE_ADDR);
+        if (level == 2)
+            return table[511] ? NULL : &table[511];
+        e = table[level_index(va, level)];
+    }
+    return NULL;
+}
+
+static uint64_t upper_loop(struct gk *g, bool empty, uint64_t n, gva_t va)
+{
+    if (n > PROBE_UPPER_MAX)
+        return (uint64_t)GK_EINVAL;
+    for (uint64_t i = 0; i < n; i++) {
+        upper[i] = directory_slot(g, va + (i << SHIFT_1G));
+        if (!upper[i])
+            return (uint64_t)GK_EINVAL;
+    }
+    LOOP(n, empty, "movq -8(%[at], %[n], 8), %%rax;", "movq $0, (%%rax);", [at] "r"(upper));
+    return GK_OK;
+}
+
+static uint64_t leaf_loop(struct gk *g, bool sync, bool empty, uint64_t n, gva_t va)
+{
+    volatile uint64_t *leaf = leaf_of(g, va);
+    if (!leaf)
+        return (uint64_t)GK_EINVAL;
+    uint64_t e = *leaf;
+    if (sync)
+        LOOP(n, empty, "movq %[cr3], %%cr3;",
+             "movq %[e], (%[at]);", [at] "r"(leaf), [e] "r"(e), [cr3] "r"(gk_cr3(g)));
+    else
+        LOOP(n, empty, "", "movq %[e], (%[at]);", [at] "r"(leaf), [e] "r"(e));
+    return GK_OK;
+}
+
+static uint64_t protect(struct gk *g, uint64_t n, gva_t va)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        volatile uint64_t *leaf = leaf_of(g, va + (i << PAGE_SHIFT));
+        if (!leaf)
+            return (uint64_t)GK_EINVAL;
+        *leaf &= ~PTE_W;
+    }
+    __asm__ volatile("movq %0, %%cr3" : : "r"(gk_cr3(g)) : "memory");
+    return GK_OK;
+}
+
+/* The RFLAGS that IRETQ gives ring 3: the third word below the top of the stack of a system call. */
+static uint64_t allow_ports(void)
+{
+    volatile uint64_t *top;
+    __asm__("" : "=r"(top) : "0"(kernel_stack_top)); /* C knows of no object below it */
+    top[-3] |= RFLAGS_IOPL3;
+    return GK_OK;
+}
+
+static uint64_t remap(struct gk *g, gva_t va, bool mmio)
+{
+    volatile uint64_t *leaf = leaf_of(g, va);
+    if (!leaf)
+        return (uint64_t)GK_EINVAL;
+    if (mmio)
+        saved_leaf = *leaf;
+    *leaf = mmio ? (saved_leaf & ~PTE_ADDR) | g->cfg.mem_bytes : saved_leaf;
+    __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+    return GK_OK;
+}
 
 uint64_t probe_kernel(struct gk *g, unsigned id, uint64_t n, uint64_t addr)
 {
-    (void)g, (void)id, (void)n;
-    return addr;
+    bool empty = id & PROBE_NO_EVENT;
+    if (!n)
+        return (uint64_t)GK_EINVAL;
+    switch (id & ~(unsigned)PROBE_NO_EVENT) {
+    case PROBE_LOOP_PIO:
+        LOOP(n, empty, "", "outb %%al, %[port];", [port] "i"(NB_PROBE_PORT));
+        return GK_OK;
+    case PROBE_LOOP_CPUID:
+        LOOP(n, empty, "xorl %%eax, %%eax;", "cpuid;", "m"(g->cfg));
+        return GK_OK;
+    case PROBE_LOOP_CR3:
+        LOOP(n, empty, "", "movq %[cr3], %%cr3;", [cr3] "r"(gk_cr3(g)));
+        return GK_OK;
+    case PROBE_LOOP_INVLPG:
+        LOOP(n, empty, "", "invlpg (%[va]);", [va] "r"(addr));
+        return GK_OK;
+    case PROBE_LOOP_LEAF:
+        return leaf_loop(g, false, empty, n, addr);
+    case PROBE_LOOP_LEAF_SYNC:
+        return leaf_loop(g, true, empty, n, addr);
+    case PROBE_LOOP_UPPER:
+        return upper_loop(g, empty, n, addr);
+    case PROBE_PROTECT:
+        return protect(g, n, addr);
+    case PROBE_IOPL3:
+        return allow_ports();
+    case PROBE_MAP_MMIO:
+        return remap(g, addr, true);
+    case PROBE_UNMAP_MMIO:
+        return remap(g, addr, false);
+    default:
+        return (uint64_t)GK_EINVAL;
+    }
 }
