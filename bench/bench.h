@@ -6,7 +6,9 @@
  * facts);
  *
  * plan() adds cells; a cell is one process: a nestbed command line that prints one JSON document.
- * An exact cell is run once, beside others; a timed cell is run alone, in shuffled rounds.
+ * An exact cell is run once, beside others; a timed cell is run alone, in shuffled rounds. A counted
+ * cell is run like an exact one, but what it counts belongs to this machine (its KVM), so that no
+ * other machine has to repeat it.
  * Figures and facts are computed from finished cells only, so a run directory can be redrawn.
  */
 #ifndef NB_BENCH_BENCH_H
@@ -21,7 +23,7 @@
 enum scale { SCALE_QUICK, SCALE_STD, SCALE_FULL };
 extern const char *const scale_names[];
 
-enum cell_kind { CELL_EXACT, CELL_TIMED };
+enum cell_kind { CELL_EXACT, CELL_TIMED, CELL_COUNTED };
 extern const char *const cell_kinds[];
 
 struct cell {

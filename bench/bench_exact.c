@@ -1,4 +1,4 @@
-/* bench_exact.c: exact cells: each once, several at a time. Counts do not mind company. */
+/* bench_exact.c: exact and counted cells: each once, several at a time. Counts do not mind company. */
 #include "bench/bench_run.h"
 
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static const struct cell *next_cell(struct pool *p)
 {
     while (p->next < p->b->plan.n) {
         const struct cell *c = &p->b->plan.cells[p->next++];
-        if (c->kind != CELL_EXACT)
+        if (c->kind == CELL_TIMED)
             continue;
         json_t *finished = cell_finished(p->dir, c);
         if (!finished)
@@ -80,7 +80,7 @@ int bench_exact(struct bench *b)
     p->budget = half_of_memory();
     p->dir = strf("%s/cells", b->dir);
     for (size_t i = 0; i < b->plan.n; i++)
-        p->total += b->plan.cells[i].kind == CELL_EXACT;
+        p->total += b->plan.cells[i].kind != CELL_TIMED;
     progress_init(b->progress, b->quiet);
     int i;
     for (fill(p); (i = proc_wait_any(p->slot, b->jobs)) >= 0; fill(p)) {

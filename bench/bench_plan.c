@@ -19,7 +19,7 @@
 REGISTRY(experiment);
 
 const char *const scale_names[] = {"quick", "standard", "full"};
-const char *const cell_kinds[] = {"exact", "timed"};
+const char *const cell_kinds[] = {"exact", "timed", "counted"};
 static const char header[] = "id\texperiment\tname\tkind\tseed\tseconds\tram\tcommand";
 enum { COLUMNS = 8 };
 
@@ -206,7 +206,8 @@ static bool parse_cell(struct cell *c, char *col[COLUMNS])
     snprintf(given, sizeof given, "%s", col[0]);
     c->experiment = strf("%s", col[1]);
     c->name = strf("%s", col[2]);
-    c->kind = strcmp(col[3], "timed") == 0 ? CELL_TIMED : CELL_EXACT;
+    while (c->kind < CELL_COUNTED && strcmp(cell_kinds[c->kind], col[3]) != 0)
+        c->kind++;
     c->seeded = strcmp(col[4], "-") != 0;
     c->seconds = atof(col[5]);
     c->command = strf("%s", col[7]);
