@@ -1,0 +1,315 @@
+/* test_engine_kvm.c: the guest image on the host's KVM: the same events and memory as on the model,
+ * and every way a run can end. Without KVM all of it is skipped.
+ *
+ * link: base guest memmgr shadow_vs_ept vmm workloads
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "vmm/image_vm.h"
+#include "workloads/params.h"
+
+REGISTRY(engine);
+REGISTRY(workload);
+
+static void need_kvm(void)
+{
+    char err[256];
+    if (kvm_host(err, sizeof err))
+        return;
+    printf("skip: %s\n", err);
+    skip();
+}
+
+static struct vm_config config(void)
+{
+    return (struct vm_config){.levels = 4,
+                              .host_levels = 4,
+                              .mem = 64ull << 20,
+                              .host_mem = 256ull << 20,
+                              .seed = 42,
+                              .flush_ceiling = 33,
+                              .timeout = 60,
+                              .hash = true};
+}
+
+/* ---- the same as the model ---- */
+struct job {
+    const struct workload *w;
+    uint64_t params[WL_MAX_PARAMS];
+};
+
+static void run_workload(struct user *u, void *arg)
+{
+    const struct job *j = arg;
+    j->w->run(u, j->params);
+}
+
+static struct job make_job(const char *name, const char *const *sets)
+{
+    struct job j = {.w = REG_FIND(workload, name)};
+    char err[256];
+    assert_non_null(j.w);
+    params_default(j.w, j.params);
+    for (; *sets; sets++)
+        if (params_set(j.w, j.params, *sets, err, sizeof err) != NB_OK)
+            fail_msg("%s", err);
+    return j;
+}
+
+static void run_on(const char *engine, const struct vm_config *cfg, struct job *j,
+                   struct result *res)
+{
+    const struct engine *e = REG_FIND(engine, engine);
+    struct program prog = {.run = run_workload,
+                           .arg = j,
+                           .name = j->w->name,
+                           .params = j->params,
+                           .nparams = params_count(j->w)};
+    assert_non_null(e);
+    assert_int_equal(e->run(cfg, &prog, res), NB_OK);
+    if (res->outcome != OUTCOME_OK)
+        fail_msg("%s on %s: %s: %s", j->w->name, engine, outcome_names[res->outcome], res->detail);
+}
+
+/* What both engines count, phase by phase. */
+static void assert_same(const char *name, const struct result *model, const struct result *kvm)
+{
+    static const enum counter_id same[] = {CTR_guest_faults, CTR_guest_pt_writes,
+                                           CTR_guest_cr3_loads, CTR_guest_invlpgs,
+                                           CTR_guest_pt_bytes};
+    assert_int_equal(model->nphases, kvm->nphases);
+    for (unsigned i = 0; i < model->nphases; i++) {
+        const struct phase_result *a = &model->phases[i], *b = &kvm->phases[i];
+        assert_string_equal(a->name, b->name);
+        assert_true(b->timed && b->ns > 0);
+        for (unsigned k = 0; k < ARRAY_SIZE(same); k++)
+            if (a->counters.v[same[k]] != b->counters.v[same[k]] || b->counters.unseen[same[k]])
+                fail_msg("%s, phase %s, %s: model %llu, kvm %llu", name, a->name,
+                         counter_descs[same[k]].name, (unsigned long long)a->counters.v[same[k]],
+                         (unsigned long long)b->counters.v[same[k]]);
+    }
+    assert_true(model->has_hash && kvm->has_hash);
+    if (model->memory_hash != kvm->memory_hash)
+        fail_msg("%s: the guests' memories differ", name);
+}
+
+static void compare(const char *name, const char *const *sets, enum page_mode guest_page)
+{
+    static struct result model, kvm;
+    struct vm_config cfg = config();
+    char err[256];
+    int code = NB_OK;
+    struct job j = make_job(name, sets);
+    cfg.guest_page = guest_page;
+    cfg.check = true;
+    run_on("kvm", &cfg, &j, &kvm);
+    cfg.paging = "native";
+    cfg.cpu = cpu_load("plain", err, sizeof err, &code);
+    assert_non_null(cfg.cpu);
+    run_on("model", &cfg, &j, &model);
+    cpu_free(cfg.cpu);
+    assert_same(name, &model, &kvm);
+}
+
+#define SETS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_same_as_model(void **state)
+{
+    (void)state;
+    need_kvm();
+    compare("bfs", SETS("scale=9", "roots=2"), PAGES_4K);
+    compare("btree", SETS("keys=5000", "ops=5000", "inserts=30"), PAGES_4K);
+    compare("chase", SETS("size=512K", "hops=5000"), PAGES_4K);
+    compare("churn", SETS("size=512K", "accesses=5000", "updates=30", "window=32"), PAGES_4K);
+    compare("churn", SETS("size=512K", "accesses=4000", "updates=50", "batch=40"), PAGES_4K);
+    compare("forkcow", SETS("procs=2", "pages=60", "dirty=30"), PAGES_4K);
+    compare("gups", SETS("size=1M", "updates=5000"), PAGES_4K);
+    compare("stream", SETS("size=1M", "triad=1"), PAGES_4K);
+    compare("switch", SETS("procs=3", "size=64K", "burst=50", "switches=40", "global=64K"),
+            PAGES_4K);
+    compare("touch", SETS("pages=300", "rounds=3"), PAGES_4K);
+    compare("zipf", SETS("size=1M", "ops=5000"), PAGES_4K);
+}
+
+static void test_page_sizes(void **state)
+{
+    (void)state;
+    need_kvm();
+    compare("gups", SETS("size=8M", "updates=2000"), PAGES_2M);
+    compare("touch", SETS("pages=1100", "rounds=1"), PAGES_THP);
+}
+
+/* ---- one fill a page ---- */
+static uint64_t stat_of(const struct result *r, const uint64_t *values, const char *name)
+{
+    for (unsigned i = 0; i < r->nkvm; i++)
+        if (strcmp(r->kvm_name[i].name, name) == 0)
+            return values[r->kvm_name[i].first];
+    fail_msg("no statistic %s", name);
+    return 0;
+}
+
+/* The work phase of `touch` fills exactly its pages and, with nested paging, the guest's new
+ * tables; what the image itself needs is in phase boot, the same for every N. */
+static void test_fills(void **state)
+{
+    static struct result r[2];
+    static const uint64_t pages[2] = {100, 700};
+    struct vm_config cfg = config();
+    (void)state;
+    need_kvm();
+    for (unsigned i = 0; i < 2; i++) {
+        struct job j = make_job("touch", SETS("rounds=1"));
+        j.params[0] = pages[i];
+        run_on("kvm", &cfg, &j, &r[i]);
+        assert_int_equal(r[i].nphases, 3);
+        const struct phase_result *setup = &r[i].phases[1], *work = &r[i].phases[2];
+        bool nested = strcmp(r[i].paging, "ept") == 0;
+        uint64_t tables =
+            (work->counters.guest_pt_bytes - setup->counters.guest_pt_bytes) / PAGE_SIZE;
+        assert_int_equal(tables, i ? 4 : 3); /* one for each 2 MiB, and two above */
+        assert_int_equal(stat_of(&r[i], work->kvm, "pf_fixed"), pages[i] + (nested ? tables : 0));
+        assert_int_equal(work->counters.host_frames - setup->counters.host_frames,
+                         pages[i] + tables);
+    }
+    assert_int_equal(stat_of(&r[0], r[0].phases[0].kvm, "pf_fixed"),
+                     stat_of(&r[1], r[1].phases[0].kvm, "pf_fixed"));
+}
+
+/* ---- programs that misbehave ---- */
+static void expect_end(const char *program, uint64_t param, double timeout, enum outcome outcome,
+                       const char *text)
+{
+    static struct result res;
+    struct vm_config cfg = config();
+    struct program prog = {.name = program, .params = &param, .nparams = 1};
+    cfg.timeout = timeout;
+    cfg.check = true;
+    assert_int_equal(REG_FIND(engine, "kvm")->run(&cfg, &prog, &res), NB_OK);
+    if (res.outcome != outcome || !strstr(res.detail, text))
+        fail_msg("%s: %s: %s; expected %s: %s", program, outcome_names[res.outcome], res.detail,
+                 outcome_names[outcome], text);
+    assert_true(!res.has_hash || outcome == OUTCOME_OK);
+}
+
+static void test_ends(void **state)
+{
+    (void)state;
+    need_kvm();
+    expect_end("test:load", 0, 20, OUTCOME_GUEST_SEGV, "gva 0x0 ");
+    expect_end("test:store", 0x12345678, 20, OUTCOME_GUEST_SEGV, "gva 0x12345678");
+    expect_end("test:load", DIRECT_BASE, 20, OUTCOME_GUEST_SEGV, "gva 0xffffff8000000000");
+    expect_end("test:store", IMAGE_BASE + BOOT_GPA, 20, OUTCOME_GUEST_SEGV, "0xffffffff80001000");
+    expect_end("test:load", 1ull << 62, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
+    expect_end("test:halt", 0, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
+    expect_end("test:loop", 0, 0.1, OUTCOME_TIMEOUT, "0.1 seconds");
+    expect_end("test:alloc", 1ull << 50, 20, OUTCOME_GUEST_OOM, "1125899906842624 bytes");
+    expect_end("test:refused", 0, 20, OUTCOME_OK, "");
+    expect_end("test:none", 0, 20, OUTCOME_ABORTED, "no program of this name");
+}
+
+/* A name that lies outside the program's memory is empty; unprintable bytes are replaced. */
+static void test_texts(void **state)
+{
+    static struct result res;
+    struct vm_config cfg = config();
+    uint64_t where = IMAGE_BASE + BOOT_GPA;
+    struct program prog = {.name = "test:phase", .params = &where, .nparams = 1};
+    (void)state;
+    need_kvm();
+    assert_int_equal(REG_FIND(engine, "kvm")->run(&cfg, &prog, &res), NB_OK);
+    assert_int_equal(res.outcome, OUTCOME_OK);
+    assert_int_equal(res.nphases, 3);
+    assert_string_equal(res.phases[1].name, "");
+    assert_string_equal(res.phases[2].name, "after?it");
+}
+
+/* ---- the host takes memory back ---- */
+struct marks {
+    uint64_t fixed[4];
+    unsigned n;
+};
+
+static bool on_mark(void *ctx, struct image_vm *m, enum nb_call call, const struct nb_boot *copy)
+{
+    struct marks *marks = ctx;
+    struct kvm_snapshot snap;
+    if (call != NB_CALL_MARK || copy->value >= 4)
+        return true;
+    assert_true(kvm_vm_snapshot(m->vm, &snap));
+    for (unsigned i = 0; i < m->vm->stats.n; i++)
+        if (strcmp(m->vm->stats.stat[i].name, "pf_fixed") == 0)
+            marks->fixed[copy->value] = snap.v[m->vm->stats.stat[i].first];
+    marks->n++;
+    return true;
+}
+
+static void test_discard(void **state)
+{
+    struct vm_config cfg = config();
+    struct image_vm *m = NULL;
+    struct marks marks = {0};
+    uint64_t pages = 200;
+    char err[256];
+    (void)state;
+    need_kvm();
+    assert_int_equal(image_vm_new(&m, &cfg, err, sizeof err), NB_OK);
+    enum outcome end =
+        image_vm_run(m, "test:discard", &pages, 1, 1, on_mark, &marks, err, sizeof err);
+    if (end != OUTCOME_OK)
+        fail_msg("%s: %s", outcome_names[end], err);
+    assert_int_equal(marks.n, 3);
+    assert_int_equal(marks.fixed[3] - marks.fixed[2], pages);
+    assert_null(backing_check(m->mem));
+    image_vm_free(m);
+}
+
+/* ---- the hash reads tables that a guest may have written ---- */
+static void test_hostile_tables(void **state)
+{
+    struct vm_config cfg = config();
+    struct image_vm *m = NULL;
+    struct nb_boot boot = {.nprocs = 1};
+    char err[256];
+    uint64_t hash;
+    (void)state;
+    need_kvm();
+    assert_int_equal(image_vm_new(&m, &cfg, err, sizeof err), NB_OK);
+    boot.procs[0].root = 0x400000;
+    assert_true(image_vm_hash(m, &boot, &hash));
+    uint64_t *root = (uint64_t *)(void *)(m->mem->mem + 0x400000);
+    root[3] = 0x400000 | 7; /* itself, at three levels: one page in the end */
+    assert_true(image_vm_hash(m, &boot, &hash));
+    for (unsigned i = 0; i < 512; i++)
+        root[i] = 0x400000 | 7; /* 2^35 pages */
+    assert_false(image_vm_hash(m, &boot, &hash));
+    memset(root, 0, PAGE_SIZE);
+    root[3] = cfg.mem | 7; /* a table outside memory */
+    assert_false(image_vm_hash(m, &boot, &hash));
+    root[3] = NB_PTE_KEPT; /* a leaf where none can be */
+    assert_false(image_vm_hash(m, &boot, &hash));
+    root[3] = 0;
+    boot.procs[0].root = 0x400008;
+    assert_false(image_vm_hash(m, &boot, &hash));
+    boot.nprocs = NB_MAX_PROCS + 1;
+    assert_false(image_vm_hash(m, &boot, &hash));
+    image_vm_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),          cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_texts),          cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_hostile_tables),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,98 @@
+/* hostile.c: programs that do what no workload does, for the tests of the VMM and of the kernel: each
+ * must end as a value, whatever ring 3 tries.
+ */
+#include "workloads/image/sys.h"
+
+/* p[0]: an address. */
+static void run_load(struct user *u, const uint64_t *p)
+{
+    u_phase(u, "setup");
+    ld(u, p[0]);
+}
+
+static void run_store(struct user *u, const uint64_t *p)
+{
+    u_phase(u, "setup");
+    st(u, p[0]);
+}
+
+static void run_halt(struct user *u, const uint64_t *p)
+{
+    (void)p;
+    u_phase(u, "setup");
+    __asm__ volatile("hlt");
+}
+
+static void run_loop(struct user *u, const uint64_t *p)
+{
+    (void)p;
+    u_phase(u, "setup");
+    for (;;)
+        __asm__ volatile("pause");
+}
+
+/* p[0]: where the name of a phase is said to be. */
+static void run_phase(struct user *u, const uint64_t *p)
+{
+    u_phase(u, (const char *)p[0]);
+    u_phase(u, "after\nit");
+}
+
+/* p[0]: bytes to ask for. */
+static void run_alloc(struct user *u, const uint64_t *p)
+{
+    u_phase(u, "setup");
+    u_alloc(u, p[0]);
+}
+
+static void expect(struct user *u, bool ok, const char *why)
+{
+    if (!ok)
+        u_abort(u, why);
+}
+
+/* Every system call refuses nonsense with a value, and the program goes on. */
+static void run_refused(struct user *u, const uint64_t *p)
+{
+    gva_t at = 0;
+    (void)p;
+    u_phase(u, "setup");
+    expect(u, u_mmap(u, 1, 1, GK_READ, 0, &at) == GK_EINVAL, "mmap took an odd address");
+    expect(u, u_mmap(u, 0, 0, GK_READ, 0, &at) == GK_EINVAL, "mmap took no bytes");
+    expect(u, u_mmap(u, ~0xfffull, 4096, GK_READ, GK_FIXED, &at) == GK_EINVAL,
+           "mmap took a kernel address");
+    expect(u, u_munmap(u, ~0xfffull, 4096) == GK_EINVAL, "munmap took a kernel address");
+    expect(u, u_mprotect(u, 1, 4096, 0) == GK_EINVAL, "mprotect took an odd address");
+    expect(u, u_exit(u, 99) == GK_ESRCH, "exit took an unknown pid");
+    expect(u, u_exit(u, 1) == GK_EINVAL, "exit took pid 1");
+    expect(u, u_switch(u, -1) == GK_ESRCH, "switch took an unknown pid");
+    expect(u, sys_discard(~0xfffull, 4096) == GK_EINVAL, "discard took a kernel address");
+    expect(u, sys_discard(0x10000000, 4096) == GK_OK, "discard refused what is not mapped");
+}
+
+/* p[0] pages: write them, have the host take them, read zeroes. Marks 1, 2, 3 after each. */
+static void run_discard(struct user *u, const uint64_t *p)
+{
+    uint64_t pages = p[0];
+    u_phase(u, "setup");
+    gva_t base = u_alloc(u, pages << PAGE_SHIFT);
+    for (uint64_t i = 0; i < pages; i++)
+        st64(u, base + (i << PAGE_SHIFT), i + 1);
+    sys_mark(1);
+    expect(u, sys_discard(base, pages << PAGE_SHIFT) == GK_OK, "discard was refused");
+    sys_mark(2);
+    for (uint64_t i = 0; i < pages; i++) {
+        st(u, base + (i << PAGE_SHIFT) + 8);
+        expect(u, ld64(u, base + (i << PAGE_SHIFT)) == 0, "a discarded page still has its data");
+    }
+    sys_mark(3);
+}
+
+REGISTER_AS(workload, load, "test:load", .run = run_load);
+REGISTER_AS(workload, store, "test:store", .run = run_store);
+REGISTER_AS(workload, halt, "test:halt", .run = run_halt);
+REGISTER_AS(workload, loop, "test:loop", .run = run_loop);
+REGISTER_AS(workload, phase, "test:phase", .run = run_phase);
+REGISTER_AS(workload, alloc, "test:alloc", .run = run_alloc);
+REGISTER_AS(workload, refused, "test:refused", .run = run_refused);
+REGISTER_AS(workload, discard, "test:discard", .run = run_discard);
