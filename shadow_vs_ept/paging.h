@@ -6,8 +6,8 @@
  *   walk     hardware: read tables, count, say why it stopped; changes nothing but A and D bits
  *   fix      hypervisor, after WALK_EXIT: repair what was missing, count the exit; then the walk is
  *            made again
- *   guest_*  the guest loaded CR3, ran INVLPG, wrote a table entry, or touched a frame through its
- *            direct map
+ *   guest_*  the guest loaded CR3, ran INVLPG, wrote or read a table entry, or touched a frame
+ *            through its direct map
  *   zap      the host is about to change the frames below [first, first + n)
  *
  * mmu.c owns the retry loop, the TLBs and the counting of accesses. A walk counts its references in
@@ -68,9 +68,12 @@ struct paging {
     void (*guest_invlpg)(struct mmu *, gva_t);
     void (*guest_pt_write)(struct mmu *, gpa_t, uint64_t entry);
     void (*guest_touch)(struct mmu *, gfn_t, bool write);
+    /* The kernel reads an entry through its direct map; NULL: nothing comes of that. */
+    void (*guest_pt_read)(struct mmu *, gpa_t);
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
     /* Bytes of shadow and nested tables now. */
     void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
+    bool counts_shadow_pages; /* has the counters shadow_*, exit_spurious and exit_retry */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };

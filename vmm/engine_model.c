@@ -101,6 +101,8 @@ static const struct gmem_ops gmem_ops = {on_zap};
 /* A table the kernel has not written yet reads as zero without being backed. */
 uint64_t hw_pt_read(struct hw *h, gpa_t a)
 {
+    if (h->mvm->paging->guest_pt_read)
+        h->mvm->paging->guest_pt_read(h->mmu, a);
     return gmem_state(h->gm, gpa_gfn(a)) == PG_RESIDENT ? *(uint64_t *)gmem_ptr(h->gm, a) : 0;
 }
 

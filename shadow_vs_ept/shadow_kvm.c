@@ -1,0 +1,379 @@
+/* shadow_kvm.c: shadow paging as Linux KVM does it: the strategies shadow-kvm and shadow-pvm.
+ *
+ * The cache of shadow pages is described in shadow_kvm.h. What the guest does, and what comes of it:
+ *
+ *                     shadow-kvm (ring 0 in the guest)      shadow-pvm (ring 0 emulated)
+ *   #PF of ring 3     exit: reflected, filled or spurious   the same
+ *   kernel access     a page fault like any other, when     the emulator's own; nothing is filled
+ *                     the shadow lacks it
+ *   table write       upper table: exit, emulated. Leaf     emulated anyway: the sPTE goes, the page
+ *                     table: one exit makes it writable     stays in sync
+ *                     (unsync), then none
+ *   INVLPG            exit; an unsync entry is read again   nothing to do
+ *   CR3               exit; unsync pages are read again     the new root
+ *   clear or copy     REP STOS is not how a table is        512 emulated writes
+ *                     written: its shadow pages are
+ *                     dropped and it runs again
+ *
+ * Roots. A vCPU keeps the root in use and the three before it; loading one of these again costs no
+ * search. A root's shadow page found in the cache is as good. The first instruction under a root that
+ * has no kernel entry yet, wherever that page came from, is a fault.
+ *
+ * Not as in KVM: a store of ring 3 to a frame that is a tracked table makes it a table no more at once;
+ * KVM emulates two such stores first. Our guest kernel clears a frame before a program gets it.
+ */
+#include "shadow_vs_ept/shadow_kvm.h"
+#include "shadow_vs_ept/walk.h"
+
+static int init_native(struct mmu_vm *vm, char *err, size_t errlen)
+{
+    (void)err, (void)errlen;
+    vm->state = kmmu_new(vm, false);
+    return 0;
+}
+
+static int init_emulated(struct mmu_vm *vm, char *err, size_t errlen)
+{
+    (void)err, (void)errlen;
+    vm->state = kmmu_new(vm, true);
+    return 0;
+}
+
+static void fini(struct mmu_vm *vm) { kmmu_free(vm->state); }
+
+ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
+                        const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    walk1d(m, a, w, 0, ~0ull, WALK_EXIT, DIM_SHADOW, pwc, cached, log);
+}
+WALK_VARIANTS(walk)
+
+/* ---- roots ---- */
+
+static struct kvcpu *vcpu(struct mmu *m)
+{
+    struct kmmu *k = m->vm->state;
+    unsigned i = 0;
+    while (m->vm->vcpu[i] != m)
+        i++;
+    return &k->vcpu[i];
+}
+
+static void put(struct kmmu *k, struct kroot *r)
+{
+    struct kpage *p = r->page;
+    r->page = NULL;
+    if (p)
+        kmmu_put_root(k, p);
+}
+
+static bool usable(const struct kroot *r, uint64_t cr3)
+{
+    return r->page && !r->page->invalid && r->cr3 == cr3;
+}
+
+static void swap(struct kroot *a, struct kroot *b)
+{
+    struct kroot t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Make the root for cr3 current if one of the last ones is; else current is empty. */
+static bool switch_root(struct kmmu *k, struct kvcpu *v, uint64_t cr3)
+{
+    if (v->cur.page) {
+        for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++) { /* what was current becomes the latest */
+            swap(&v->cur, &v->prev[i]);
+            if (usable(&v->cur, cr3))
+                return true;
+        }
+        put(k, &v->cur);
+        return false;
+    }
+    for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++) {
+        if (!usable(&v->prev[i], cr3))
+            continue;
+        swap(&v->cur, &v->prev[i]);
+        for (; i + 1 < KMMU_PREV_ROOTS; i++)
+            swap(&v->prev[i], &v->prev[i + 1]);
+        return true;
+    }
+    return false;
+}
+
+static enum kpf kernel_fault(struct mmu *m, gva_t va, bool write, uint64_t addr);
+
+/* The next instruction: the image's code must be mapped. */
+static void run_image(struct mmu *m)
+{
+    bool present;
+    while (!kmmu_permits(m->vm->state, vcpu(m)->cur.page, KHALF_IMAGE + KHALF_TEXT_GPA, false,
+                         &present))
+        kernel_fault(m, KHALF_IMAGE + KHALF_TEXT_GPA, false, KHALF_TEXT_GPA);
+}
+
+/* Before the guest goes on: let go of invalid roots, have a current one, flush what went. */
+static void enter(struct mmu *m)
+{
+    struct kmmu *k = m->vm->state;
+    struct kvcpu *v = vcpu(m);
+    if (k->obsolete) {
+        k->obsolete = false;
+        for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++)
+            if (v->prev[i].page && v->prev[i].page->invalid)
+                put(k, &v->prev[i]);
+        if (v->cur.page && v->cur.page->invalid)
+            put(k, &v->cur);
+    }
+    if (!v->cur.page) {
+        kmmu_make_room(k);
+        v->cur.page = kmmu_get(k, (v->cr3 & PTE_ADDR) >> PAGE_SHIFT, m->vm->levels, false, ACC_ALL);
+        v->cur.page->roots++;
+        v->cur.cr3 = v->cr3;
+        kmmu_sync_below(k, v->cur.page);
+        m->root = v->cur.page->table;
+        k->flush = true;
+        run_image(m);
+    }
+    m->root = v->cur.page->table;
+    kmmu_settle(k);
+}
+
+/* ---- faults ---- */
+
+static enum counter_id reason(enum kpf r)
+{
+    switch (r) {
+    case KPF_FIXED:
+        return CTR_exit_fill;
+    case KPF_SPURIOUS:
+        return CTR_exit_spurious;
+    case KPF_EMULATE:
+        return CTR_exit_pt_write;
+    case KPF_RETRY:
+        return CTR_exit_retry;
+    default:
+        return CTR_exit_reflect;
+    }
+}
+
+static enum kpf kernel_fault(struct mmu *m, gva_t va, bool write, uint64_t addr)
+{
+    struct kmmu *k = m->vm->state;
+    struct kpage *root = vcpu(m)->cur.page;
+    struct kfault f = {.va = va, .write = write};
+    kmmu_permits(k, root, va, write, &f.present);
+    enum kpf r = kmmu_fault(m, k, root, &f);
+    mmu_exit(m, reason(r), addr);
+    return r;
+}
+
+static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+{
+    struct kmmu *k = m->vm->state;
+    struct kfault f = {.va = a->va, .write = a->store, .user = true, .present = w->error & PF_P};
+    enter(m);
+    enum kpf r = kmmu_fault(m, k, vcpu(m)->cur.page, &f);
+    mmu_exit(m, reason(r), a->va);
+    if (r == KPF_EMULATE)
+        kmmu_zap_gfn(k, f.gfn);
+    enter(m);
+    w->error = f.error;
+    return r == KPF_GUEST ? FIX_REFLECT : FIX_RETRY;
+}
+
+/* The kernel loads from or stores into guest memory. False: its store must be emulated. */
+static bool kernel_access(struct mmu *m, gpa_t a, bool write)
+{
+    bool present;
+    enter(m);
+    while (!kmmu_permits(m->vm->state, vcpu(m)->cur.page, KHALF_DIRECT + a, write, &present)) {
+        bool emulate = kernel_fault(m, KHALF_DIRECT + a, write, a) == KPF_EMULATE;
+        enter(m);
+        if (emulate)
+            return false;
+    }
+    return true;
+}
+
+static void back(struct mmu *m, gfn_t f)
+{
+    if (gmem_fault(m->vm->gm, f) == GMEM_NO_FRAMES)
+        m->vm->ops->no_frames(m->vm->ctx);
+}
+
+/* The emulator stores by itself: the host makes the frame. */
+static void emulator_store(struct mmu *m, gfn_t f)
+{
+    struct kmmu *k = m->vm->state;
+    if (k->flags[f.n] & GF_ZERO) {
+        kmmu_zap_leaves(k, f.n);
+        k->flags[f.n] &= (uint8_t)~GF_ZERO;
+    }
+    back(m, f);
+}
+
+/* ---- what the kernel does ---- */
+
+/* One 8-byte store into guest memory, as MOV does it. */
+static void store_entry(struct mmu *m, gpa_t a)
+{
+    struct kmmu *k = m->vm->state;
+    if (!k->emulated && kernel_access(m, a, true))
+        return;
+    emulator_store(m, gpa_gfn(a));
+    kmmu_pte_written(k, a >> PAGE_SHIFT, (unsigned)(a >> 3 & 511));
+    enter(m);
+}
+
+static void guest_pt_read(struct mmu *m, gpa_t a)
+{
+    struct kmmu *k = m->vm->state;
+    if (!k->emulated)
+        kernel_access(m, a, false);
+    else if (gmem_state(m->vm->gm, gpa_gfn(a)) != PG_RESIDENT)
+        k->flags[a >> PAGE_SHIFT] |= GF_ZERO;
+}
+
+static void guest_pt_write(struct mmu *m, gpa_t a, uint64_t entry)
+{
+    store_entry(m, a);
+    *(uint64_t *)gmem_ptr(m->vm->gm, a) = entry;
+}
+
+/* A whole frame written by REP STOS or REP MOVS. */
+static void store_frame(struct mmu *m, gfn_t f)
+{
+    struct kmmu *k = m->vm->state;
+    k->flags[f.n] &= (uint8_t)~GF_KROOT;
+    if (k->emulated) {
+        emulator_store(m, f);
+        for (unsigned i = 0; i < 512; i++)
+            kmmu_pte_written(k, f.n, i);
+        enter(m);
+        return;
+    }
+    while (!kernel_access(m, gfn_gpa(f), true)) {
+        kmmu_zap_gfn(k, f.n);
+        enter(m);
+    }
+}
+
+static void guest_touch(struct mmu *m, gfn_t f, bool write)
+{
+    if (write)
+        store_frame(m, f);
+    else {
+        guest_pt_read(m, gfn_gpa(f));
+        back(m, f);
+    }
+}
+
+/* The image gives a root its kernel entry before it is loaded for the first time. */
+static void give_kernel_entry(struct mmu *m, gpa_t root)
+{
+    struct kmmu *k = m->vm->state;
+    guest_pt_read(m, root);
+    if (k->flags[root >> PAGE_SHIFT] & GF_KROOT)
+        return;
+    k->flags[root >> PAGE_SHIFT] |= GF_KROOT;
+    store_entry(m, root + 8 * KHALF_ROOT_ENTRY);
+}
+
+/* The guest is entered with a root of the VMM's making. */
+static void first_entry(struct mmu *m)
+{
+    struct kvcpu *v = vcpu(m);
+    if (v->cur.page)
+        return;
+    v->cr3 = (uint64_t)KHALF_BOOT_ROOT << PAGE_SHIFT;
+    m->guest_root = v->cr3;
+    enter(m);
+}
+
+/* A load that keeps no translation makes those of its PCID current: the pages below the root are synced,
+ * other roots of this PCID are let go. */
+static void invalidate(struct mmu *m, uint64_t cr3)
+{
+    struct kmmu *k = m->vm->state;
+    struct kvcpu *v = vcpu(m);
+    if (v->cur.page)
+        kmmu_sync_below(k, v->cur.page);
+    for (unsigned i = 0; i < KMMU_PREV_ROOTS && m->vm->cpu->pcid; i++)
+        if (v->prev[i].page && (v->prev[i].cr3 & CR3_PCID) == (cr3 & CR3_PCID))
+            put(k, &v->prev[i]);
+}
+
+static void guest_cr3(struct mmu *m, uint64_t cr3)
+{
+    struct kmmu *k = m->vm->state;
+    struct kvcpu *v = vcpu(m);
+    uint64_t root = cr3 & ~CR3_KEEP;
+    first_entry(m);
+    give_kernel_entry(m, cr3 & PTE_ADDR);
+    if (!k->emulated)
+        mmu_exit(m, CTR_exit_cr3, cr3);
+    m->levels = m->vm->levels;
+    m->guest_root = cr3 & PTE_ADDR;
+    if (v->cr3 != root) {
+        v->cr3 = root;
+        if (switch_root(k, v, root))
+            v->cur.page->flood = 0;
+    }
+    if (!(m->vm->cpu->pcid && (cr3 & CR3_KEEP)))
+        invalidate(m, root);
+    mmu_load_tag(m, cr3);
+    enter(m);
+    run_image(m);
+    kmmu_settle(k);
+}
+
+static void guest_invlpg(struct mmu *m, gva_t va)
+{
+    struct kmmu *k = m->vm->state;
+    struct kvcpu *v = vcpu(m);
+    enter(m);
+    if (!k->emulated)
+        mmu_exit(m, CTR_exit_invlpg, va);
+    kmmu_invlpg(k, v->cur.page, va);
+    for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++)
+        if (v->prev[i].page)
+            kmmu_invlpg(k, v->prev[i].page, va);
+    kmmu_settle(k);
+    mmu_flush_va(m, va);
+}
+
+/* ---- the host, and the rest ---- */
+
+static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+{
+    struct kmmu *k = vm->state;
+    for (uint64_t g = first.n; g < first.n + n; g++) {
+        kmmu_zap_leaves(k, g);
+        k->flags[g] &= (uint8_t)~GF_ZERO;
+    }
+    k->flush = false;
+    mmu_vm_flush_all(vm);
+}
+
+static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+{
+    *shadow = vm->table_frames << PAGE_SHIFT;
+    *nested = 0;
+}
+
+static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
+
+#define PARTS                                                                               \
+    .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,                \
+    .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
+    .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
+    .table_bytes = table_bytes, .counts_shadow_pages = true, .check = check
+
+REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
+            .summary = "Linux KVM's shadow MMU: leaf tables drift and are synchronised",
+            .init = init_native, PARTS);
+REGISTER_AS(paging, shadow_pvm, "shadow-pvm",
+            .summary = "the same under a KVM that emulates the guest's ring 0",
+            .init = init_emulated, PARTS);

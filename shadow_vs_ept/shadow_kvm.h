@@ -1,0 +1,242 @@
+/* shadow_kvm.h: Linux KVM's shadow MMU: the pages of the cache, and what its parts offer each other.
+ *
+ * Written from the published description of the algorithm (Documentation/virt/kvm/x86/mmu.rst) and
+ * from what Linux 6.1 and later are seen to count. It serves two strategies (shadow_kvm.c):
+ *
+ *   shadow-kvm  kvm_amd with npt=0, kvm_intel with ept=0: the guest kernel runs in ring 0 of the guest
+ *               and reaches memory through the shadow tables too
+ *   shadow-pvm  kvm_pvm: the guest kernel is run by an instruction emulator, which reads and writes
+ *               guest memory itself
+ *
+ * Terms. A shadow page is a table of sPTEs. An indirect one stands for one guest table; a direct one
+ * for a piece of a large guest page that the host backs with smaller pages. Both are found by gfn and
+ * role (level, direct, access). Shadow pages outlive what links them.
+ *
+ *   tracked    a gfn with an indirect shadow page above level 1: every write is emulated
+ *   unsync     a level-1 shadow page whose guest table is writable: the guest's entries may differ,
+ *              and are read again ("sync") at the invalidation that makes them count
+ *   flooded    three writes to an upper table without a use between: it is a table no more
+ *   prefetch   a fill also maps those of its 8 aligned neighbours that need no fault
+ *
+ * The kernel half. Root entry 511 of every process maps guest memory with 2 MiB pages at DIRECT_BASE
+ * and the kernel image with 4 KiB pages at IMAGE_BASE (guest/image/abi.h). The model's guest has no
+ * such tables in its memory, but their shape is fixed by that file, so walks of the upper half are made
+ * from it. Everything below is the same for them: shadow pages, sPTEs, write protection.
+ *
+ * Invariants (kmmu_check verifies all):
+ *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block; or it
+ *      is the kernel's, read-only, and maps the page of zeroes.
+ *  (2) a leaf of an indirect user page that is not unsync agrees with its guest entry: present,
+ *      accessed, same frame, writable only if the guest entry is writable and dirty.
+ *  (3) a writable leaf covers no tracked gfn, and no table of an indirect page that is not unsync.
+ *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
+ *      and nothing else is.
+ *  (5) an unsync page has level 1 and is indirect; each link to it, and to what leads there, is noted in
+ *      unsync_child of the page that holds it.
+ *  (6) table_frames counts the shadow pages, unsync pages are counted, and the age list holds every
+ *      page that is not invalid.
+ *  (7) an invalid page is a root in use that cannot be found any more.
+ */
+#ifndef NB_PAGING_SHADOW_KVM_H
+#define NB_PAGING_SHADOW_KVM_H
+
+#include "shadow_vs_ept/mmu.h"
+
+/* Access rights as a role holds them. */
+enum { ACC_X = 1, ACC_W = 2, ACC_U = 4, ACC_ALL = 7 };
+
+/* mmu.h of Linux 6.1: PTE_PREFETCH_NUM, KVM_MMU_NUM_PREV_ROOTS, KVM_MIN_FREE_MMU_PAGES,
+ * KVM_REFILL_PAGES, KVM_PERMILLE_MMU_PAGES, KVM_MIN_ALLOC_MMU_PAGES; detect_write_flooding(). */
+enum {
+    KMMU_PREFETCH = 8,
+    KMMU_PREV_ROOTS = 3,
+    KMMU_MIN_FREE = 5,
+    KMMU_REFILL = 25,
+    KMMU_PERMILLE = 20,
+    KMMU_MIN_PAGES = 64,
+    KMMU_FLOOD = 3
+};
+
+/* The kernel half, as guest/image/abi.h lays it out (a test compares): addresses of the direct map and
+ * of the image, gpa of the image's first page; gfns of the tables that map them. */
+#define KHALF_DIRECT 0xffffff8000000000ull
+#define KHALF_IMAGE 0xffffffff80000000ull
+#define KHALF_TEXT_GPA 0x10000u
+enum {
+    KHALF_ROOT_ENTRY = 511,
+    KHALF_PDPT = 2,
+    KHALF_IMAGE_PD = 3,
+    KHALF_IMAGE_PT = 4,
+    KHALF_PML4 = 5,        /* with 5 levels only */
+    KHALF_BOOT_ROOT = 6,   /* of the tables that the VMM enters the guest with */
+    KHALF_DIRECT_PD = 256, /* one per GiB */
+    KHALF_FRAMES = 512     /* frames below this are the image and these tables */
+};
+
+/* One shadow page. */
+struct kpage {
+    uint64_t gfn;  /* the guest table; direct: first gfn it maps */
+    hpa_t table;   /* the hardware table */
+    uint8_t level; /* of that table */
+    uint8_t access;
+    bool direct, unsync, invalid;
+    uint8_t flood;            /* emulated writes since the last use */
+    uint16_t unsync_children; /* bits set in unsync_child */
+    uint64_t unsync_child[8];
+    uint32_t roots;        /* vCPU root slots that hold it */
+    uint32_t id, chain;    /* own index; next of the same hash chain */
+    uint32_t older, newer; /* by time of making */
+    uint32_t parents;      /* list of link sPTEs that point here */
+    uint32_t *target;      /* indirect: first gfn of each leaf */
+};
+
+struct kroot {
+    struct kpage *page; /* NULL: none */
+    uint64_t cr3;       /* it was loaded with, without CR3_KEEP */
+};
+
+/* One vCPU's roots: the one in use, and those used before, latest first. */
+struct kvcpu {
+    struct kroot cur, prev[KMMU_PREV_ROOTS];
+    uint64_t cr3;
+};
+
+struct knode {
+    hpa_t spte;
+    uint32_t next;
+};
+
+/* What is known of a guest frame beside gmem. */
+enum {
+    GF_ZERO = 1,  /* only read so far: the host maps its page of zeroes, read-only */
+    GF_KROOT = 2, /* a root that has its kernel entry */
+};
+
+struct kmmu {
+    struct mmu_vm *vm;
+    bool emulated;       /* ring 0 is run by the emulator: shadow-pvm */
+    struct kpage **page; /* by id; [0] unused */
+    uint32_t npages, cap, free_id, *free_next;
+    uint32_t *hash, hash_mask;
+    uint32_t oldest, newest;             /* ends of the age list */
+    uint64_t used, limit;                /* pages not invalid; KVM's bound on them */
+    uint32_t *by_table;                  /* by hfn: id */
+    uint32_t *rmap;                      /* by gfn: list of leaf sPTEs */
+    uint8_t *flags;                      /* by gfn: GF_* */
+    uint16_t *tracked, *indirect;        /* by gfn: indirect pages above level 1; of any level */
+    uint32_t *indirect_2m, *indirect_1g; /* gfns with indirect pages in each block */
+    struct knode *node;
+    uint32_t nnodes, node_cap, free_node;
+    struct kvcpu vcpu[MAX_VCPUS];
+    bool flush;    /* hardware may hold what is gone: kmmu_settle() */
+    bool obsolete; /* a root slot holds an invalid page */
+};
+
+static inline struct counters *kmmu_counters(const struct kmmu *k) { return &k->vm->vcpu[0]->c; }
+static inline uint64_t *kmmu_spte(const struct kmmu *k, const struct kpage *p, unsigned idx)
+{
+    return mmu_ptr(k->vm, p->table + 8 * idx);
+}
+static inline bool kmmu_symbolic(const struct kpage *p)
+{
+    return !p->direct && p->gfn < KHALF_FRAMES;
+}
+/* The host could map this frame writable at once. */
+static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
+{
+    return g < k->vm->gm->frames && gmem_state(k->vm->gm, gfn(g)) == PG_RESIDENT &&
+           !(k->flags[g] & GF_ZERO);
+}
+/* Where a leaf with these rights leads. The kernel's own leaves (no ACC_U) of a frame nobody wrote lead
+ * to address 0, which stands for the host's page of zeroes; a program's need a frame in any case. */
+static inline hpa_t kmmu_maps(const struct kmmu *k, uint64_t g, unsigned access)
+{
+    const struct gmem *gm = k->vm->gm;
+    bool zero = (k->flags[g] & GF_ZERO) && !(access & ACC_U);
+    return zero || gmem_state(gm, gfn(g)) != PG_RESIDENT ? 0 : hfn_hpa(gmem_hfn(gm, gfn(g)));
+}
+static inline unsigned kmmu_access(uint64_t entry)
+{
+    return (entry & PTE_W ? ACC_W : 0) | (entry & PTE_U ? ACC_U : 0) | (entry & PTE_NX ? 0 : ACC_X);
+}
+
+/* ---- shadow_kvm_pages.c: the cache ---- */
+struct kmmu *kmmu_new(struct mmu_vm *, bool emulated);
+void kmmu_free(struct kmmu *);
+
+struct kpage *kmmu_of_table(const struct kmmu *, hpa_t table);
+/* The page a link entry points to; NULL when the entry is absent or a leaf. */
+struct kpage *kmmu_child(const struct kmmu *, const struct kpage *, unsigned idx);
+/* First gfn that leaf idx maps. */
+uint64_t kmmu_leaf_gfn(const struct kpage *, unsigned idx);
+
+/* The page for (gfn, level, direct, access): found, and then synced and no longer flooded; or made,
+ * and its guest table write-protected. */
+struct kpage *kmmu_get(struct kmmu *, uint64_t gfn, unsigned level, bool direct, unsigned access);
+void kmmu_link(struct kmmu *, struct kpage *parent, unsigned idx, struct kpage *child);
+void kmmu_zap_entry(struct kmmu *, struct kpage *, unsigned idx);
+/* Take a page out of the cache. A root in use stays until its last slot lets go (kmmu_put_root). */
+void kmmu_zap_page(struct kmmu *, struct kpage *);
+void kmmu_put_root(struct kmmu *, struct kpage *);
+/* Drop all pages that stand for guest table g ("unprotect"). */
+void kmmu_zap_gfn(struct kmmu *, uint64_t g);
+/* Drop all leaves that map g, of any size. */
+void kmmu_zap_leaves(struct kmmu *, uint64_t g);
+/* Make room when KVM's bound on shadow pages is near. */
+void kmmu_make_room(struct kmmu *);
+
+void kmmu_mark_unsync(struct kmmu *, struct kpage *);
+/* Write-protect and read again every unsync page below p. */
+void kmmu_sync_below(struct kmmu *, struct kpage *p);
+
+/* How a leaf is to be made. */
+struct kleaf {
+    uint64_t gfn;
+    unsigned access;
+    bool write; /* for a store */
+    bool prefetch, can_unsync, host_writable;
+};
+enum kpf {
+    KPF_FIXED,
+    KPF_SPURIOUS, /* the entry was right already */
+    KPF_EMULATE,  /* the store must be emulated: its target is a table */
+    KPF_RETRY,    /* the host changed meanwhile: the access faults again */
+    KPF_GUEST     /* the guest's own fault */
+};
+/* Make entry idx a leaf. */
+enum kpf kmmu_set_leaf(struct kmmu *, struct kpage *, unsigned idx, const struct kleaf *);
+
+/* An emulated write of entry idx of guest table g, once its value is there. */
+void kmmu_pte_written(struct kmmu *, uint64_t g, unsigned idx);
+/* One flush for all that an event took away. */
+void kmmu_settle(struct kmmu *);
+
+/* ---- shadow_kvm_sync.c: reading the guest's tables again ---- */
+/* Compare every sPTE of a level-1 page with its guest entry. */
+void kmmu_sync_page(struct kmmu *, struct kpage *);
+/* Map entry idx of a level-1 indirect page if that needs no fault; false: it does. */
+bool kmmu_prefetch_entry(struct kmmu *, struct kpage *, unsigned idx, uint64_t entry);
+/* Prefetch around entry idx, just filled. */
+void kmmu_prefetch(struct kmmu *, struct kpage *, unsigned idx);
+/* The guest's INVLPG, in one root. */
+void kmmu_invlpg(struct kmmu *, struct kpage *root, gva_t va);
+/* The guest's entry idx of an indirect user page. */
+uint64_t kmmu_guest_entry(const struct kmmu *, const struct kpage *, unsigned idx);
+
+/* ---- shadow_kvm_fault.c: page faults ---- */
+struct kfault {
+    gva_t va;
+    bool write, user;
+    bool present;   /* the hardware found an sPTE that forbids the access */
+    unsigned error; /* valid after KPF_GUEST */
+    uint64_t gfn;   /* of the byte accessed; valid unless KPF_GUEST */
+};
+/* Handle one. May make frames resident; ends the VM when there are none. */
+enum kpf kmmu_fault(struct mmu *, struct kmmu *, struct kpage *root, struct kfault *);
+/* What the shadow tables allow now; marks the sPTE accessed when it allows it. *present as in kfault. */
+bool kmmu_permits(struct kmmu *, struct kpage *root, gva_t va, bool write, bool *present);
+
+/* ---- shadow_kvm_check.c ---- */
+const char *kmmu_check(struct kmmu *);
+
+#endif

@@ -1,0 +1,231 @@
+/* shadow_kvm_fault.c: page faults as KVM's shadow MMU handles them.
+ *
+ * In this order, because what is counted depends on it:
+ *   1  walk the guest's tables. The fault is the guest's own: done (KPF_GUEST). Else set A, and D for a
+ *      store, as hardware would.
+ *   2  a store through a read-only sPTE to a tracked table: emulate.
+ *   3  have the host map the frame. A load of a frame nobody wrote maps the page of zeroes, read-only. A
+ *      store to such a frame makes the host replace it, which drops every sPTE of it, so that the
+ *      fault must be taken again.
+ *   4  link the shadow pages on the way, found or made; each used one is not flooded.
+ *   5  make the leaf, then prefetch around it unless the leaf was right already.
+ *
+ * Walks of the upper half need no memory: their tables are fixed (shadow_kvm.h), accessed and dirty.
+ */
+#include "shadow_vs_ept/shadow_kvm.h"
+#include "shadow_vs_ept/walk.h"
+
+/* A guest translation: by level, the table read there and the rights gathered above it. */
+struct gwalk {
+    uint64_t table[6], entry[6], *at[6];
+    unsigned access[6];
+    unsigned leaf, leaf_access;
+    uint64_t gfn; /* of the byte accessed */
+};
+
+static bool guest_fault(struct kfault *f, unsigned why)
+{
+    f->error = why | (f->user ? PF_U : 0) | (f->write ? PF_W : 0);
+    return false;
+}
+
+/* The rights of all levels decide. */
+static bool permits(const struct kfault *f, unsigned access)
+{
+    return (!f->user || (access & ACC_U)) && (!f->write || (access & ACC_W));
+}
+
+static bool walk_user(const struct mmu *m, struct kfault *f, struct gwalk *g)
+{
+    struct gmem *gm = m->vm->gm;
+    unsigned access = ACC_ALL;
+    gfn_t t = gpa_gfn(m->guest_root);
+    for (unsigned l = m->vm->levels;; l--) {
+        if (!gmem_inside(gm, t))
+            return guest_fault(f, PF_P | PF_RSVD);
+        if (gmem_state(gm, t) != PG_RESIDENT) /* never written: reads as zero */
+            return guest_fault(f, 0);
+        g->table[l] = t.n;
+        g->access[l] = access;
+        g->at[l] = gmem_ptr(gm, gfn_gpa(t) + 8 * level_index(f->va, l));
+        uint64_t e = g->entry[l] = *g->at[l];
+        if (!(e & PTE_P))
+            return guest_fault(f, 0);
+        if ((l > 3 && (e & PTE_PS)) || (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
+            return guest_fault(f, PF_P | PF_RSVD);
+        access &= kmmu_access(e);
+        g->leaf = l;
+        t = gpa_gfn(e & PTE_ADDR);
+        if (pte_is_leaf(e, l))
+            break;
+    }
+    uint64_t inside = f->va & ((1ull << level_shift(g->leaf)) - 1);
+    g->gfn = (pte_leaf_addr(g->entry[g->leaf], g->leaf) + inside) >> PAGE_SHIFT;
+    g->leaf_access = access;
+    if (!permits(f, access))
+        return guest_fault(f, PF_P);
+    return gmem_inside(gm, gfn(g->gfn)) || guest_fault(f, PF_P | PF_RSVD);
+}
+
+/* Set A on the path, D for a store; a leaf that stays clean is made read-only. */
+static void mark(const struct mmu *m, const struct kfault *f, struct gwalk *g)
+{
+    for (unsigned l = g->leaf; l <= m->vm->levels; l++)
+        *g->at[l] = g->entry[l] |= PTE_A;
+    if (f->write)
+        *g->at[g->leaf] = g->entry[g->leaf] |= PTE_D;
+    if (!(g->entry[g->leaf] & PTE_D))
+        g->leaf_access &= ~(unsigned)ACC_W;
+}
+
+/* The upper half: KHALF_* of shadow_kvm.h. */
+static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwalk *g)
+{
+    bool image = f->va >= KHALF_IMAGE;
+    uint64_t gpa = f->va - (image ? KHALF_IMAGE : KHALF_DIRECT);
+    for (unsigned l = 1; l <= 5; l++)
+        g->access[l] = ACC_ALL;
+    g->table[m->vm->levels] = m->guest_root >> PAGE_SHIFT;
+    if (m->vm->levels == 5)
+        g->table[4] = KHALF_PML4;
+    g->table[3] = KHALF_PDPT;
+    g->table[2] = image ? KHALF_IMAGE_PD : KHALF_DIRECT_PD + (gpa >> SHIFT_1G);
+    g->table[1] = KHALF_IMAGE_PT;
+    g->leaf = image ? 1 : 2;
+    g->leaf_access = image ? ACC_ALL : ACC_W | ACC_X;
+    g->gfn = gpa >> PAGE_SHIFT;
+}
+
+/* ---- the host's side ---- */
+
+/* The host's page of zeroes gives way to a frame: every sPTE of it goes. */
+static void break_zero(struct kmmu *k, uint64_t g)
+{
+    kmmu_zap_leaves(k, g);
+    k->flags[g] &= (uint8_t)~GF_ZERO;
+}
+
+static void back(struct mmu *m, uint64_t g)
+{
+    if (gmem_fault(m->vm->gm, gfn(g)) == GMEM_NO_FRAMES)
+        m->vm->ops->no_frames(m->vm->ctx);
+}
+
+/* Have the frame mapped; false: the host changed what it had. The kernel's loads of a frame that is not
+ * there read zeroes, and leave it so. */
+static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
+{
+    bool there = gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
+    bool zero = k->flags[g] & GF_ZERO;
+    if (f->write && zero) {
+        break_zero(k, g);
+        back(m, g);
+        return false;
+    }
+    if (!there && !f->write)
+        k->flags[g] |= GF_ZERO;
+    if (!there && (f->write || f->user))
+        back(m, g);
+    return true;
+}
+
+/* Largest level a leaf for this walk may have. */
+static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const struct gwalk *g)
+{
+    unsigned level = g->leaf, host = 1 + gmem_order(m->vm->gm, gfn(g->gfn)) / 9;
+    if ((g->leaf_access & ACC_W) && level > 1) /* a large page that holds its own tables */
+        for (unsigned l = g->leaf; l <= m->vm->levels; l++)
+            if ((g->gfn ^ g->table[l]) >> (9 * (g->leaf - 1)) == 0)
+                return 1;
+    if (level == 3 && k->indirect_1g[g->gfn >> ORDER_1G])
+        level = 2;
+    if (level == 2 && k->indirect_2m[g->gfn >> ORDER_2M])
+        level = 1;
+    return level < host ? level : host;
+}
+
+/* ---- the shadow's side ---- */
+
+/* The page below entry idx of p, linked. */
+static struct kpage *descend(struct kmmu *k, struct kpage *p, unsigned idx, uint64_t g, bool direct,
+                             unsigned access)
+{
+    struct kpage *child = kmmu_child(k, p, idx);
+    p->flood = 0;
+    if (child && child->gfn == g && child->direct == direct && child->access == access)
+        return child;
+    if (child && direct) /* for a page that was clean, or is so no more */
+        kmmu_zap_entry(k, p, idx);
+    child = kmmu_get(k, g, p->level - 1u, direct, access);
+    if (child->unsync_children)
+        kmmu_sync_below(k, child);
+    kmmu_link(k, p, idx, child);
+    return child;
+}
+
+static enum kpf fetch(struct mmu *m, struct kmmu *k, struct kpage *p, const struct kfault *f,
+                      const struct gwalk *g)
+{
+    unsigned l = m->vm->levels;
+    for (; l > g->leaf; l--)
+        p = descend(k, p, level_index(f->va, l), g->table[l - 1], false, g->access[l - 1]);
+    unsigned goal = goal_level(m, k, g);
+    for (; l > goal; l--) {
+        uint64_t first = g->gfn & ~((1ull << (9 * (l - 1))) - 1);
+        p = descend(k, p, level_index(f->va, l), first, true, g->leaf_access);
+    }
+    p->flood = 0;
+    struct kleaf leaf = {.gfn = g->gfn & ~((1ull << (9 * (l - 1))) - 1),
+                         .access = g->leaf_access,
+                         .write = f->write,
+                         .can_unsync = true,
+                         .host_writable = kmmu_host_writable(k, g->gfn)};
+    unsigned idx = level_index(f->va, l);
+    enum kpf r = kmmu_set_leaf(k, p, idx, &leaf);
+    if (r != KPF_SPURIOUS)
+        kmmu_prefetch(k, p, idx);
+    return r;
+}
+
+/* An emulated store uses the tables that lead to its target. */
+static void used(struct kmmu *k, struct kpage *root, gva_t va)
+{
+    for (struct kpage *p = root; p; p = kmmu_child(k, p, level_index(va, p->level)))
+        p->flood = 0;
+}
+
+enum kpf kmmu_fault(struct mmu *m, struct kmmu *k, struct kpage *root, struct kfault *f)
+{
+    struct gwalk g = {0};
+    if (f->va >= KHALF_DIRECT)
+        walk_kernel(m, f, &g);
+    else if (!walk_user(m, f, &g))
+        return KPF_GUEST;
+    else
+        mark(m, f, &g);
+    f->gfn = g.gfn;
+    if (f->present && f->write && k->tracked[g.gfn]) {
+        used(k, root, f->va);
+        return KPF_EMULATE;
+    }
+    if (!host_map(m, k, f, g.gfn))
+        return KPF_RETRY;
+    kmmu_make_room(k);
+    return fetch(m, k, root, f, &g);
+}
+
+bool kmmu_permits(struct kmmu *k, struct kpage *root, gva_t va, bool write, bool *present)
+{
+    struct kpage *p = root, *child;
+    unsigned idx = level_index(va, p->level);
+    while ((child = kmmu_child(k, p, idx))) {
+        p = child;
+        idx = level_index(va, p->level);
+    }
+    uint64_t *e = kmmu_spte(k, p, idx);
+    *present = *e & PTE_P;
+    if (!*present || (write && !(*e & PTE_W)))
+        return false;
+    *e |= PTE_A;
+    return true;
+}
