@@ -1,0 +1,5 @@
+/* spin.S: never ends. */
+#include "tests/guests/multiboot.h"
+main:
+        say "spinning\n"
+1:      jmp 1b

@@ -1,0 +1,54 @@
+/* boot.h: run a multiboot image on KVM: a small PC without firmware.
+ *
+ * Memory from 0 (up to 3 GiB, the rest from 4 GiB on), in-kernel interrupt controllers and timer,
+ * the devices of boot_board.h, one host thread per vCPU; vCPUs other than the first wait for
+ * INIT and SIPI.
+ */
+#ifndef NB_VMM_BOOT_H
+#define NB_VMM_BOOT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "vmm/kvm.h"
+
+struct boot_config {
+    const char *cmdline; /* image name and arguments, as the guest sees them */
+    const void *image;
+    size_t image_bytes;
+    const char *env; /* environment text, or NULL */
+    size_t env_bytes;
+    uint64_t mem; /* bytes; multiple of 4 KiB, at least 1 MiB */
+    unsigned cpus;
+    double timeout; /* seconds; 0: none */
+    FILE *out;      /* the guest's serial output as it comes, or NULL */
+};
+
+enum boot_end {
+    BOOT_EXITED,  /* the guest wrote `code` to the debug exit */
+    BOOT_CRASHED, /* it cannot go on: `detail` says why and where */
+    BOOT_TIMEOUT, /* it had not ended by then */
+};
+extern const char *const boot_end_names[];
+
+struct boot_result {
+    enum boot_end end;
+    uint32_t code;    /* valid when BOOT_EXITED */
+    char detail[256]; /* one sentence; empty when BOOT_EXITED */
+    char *console;    /* the serial output: NUL-terminated, bytes that are no ASCII text replaced by
+                         '?'; freed by boot_result_free() */
+    bool console_cut; /* there was more than is kept */
+    double wall_seconds;
+    double start_seconds; /* from KVM_CREATE_VM to the first KVM_RUN */
+    const struct kvm_host *host;
+    uint64_t user_exits[64]; /* by KVM_EXIT_*, all vCPUs */
+    struct kvm_stat_set stats;
+    struct kvm_snapshot kvm; /* valid when stats.n > 0 */
+};
+
+/* NB_OK with *out filled whatever the guest did; else nothing ran: NB_DATAERR, NB_USAGE or
+ * NB_NODEVICE, one sentence in err. Ends no process. */
+int boot_run(const struct boot_config *, struct boot_result *out, char *err, size_t errlen);
+void boot_result_free(struct boot_result *);
+
+#endif

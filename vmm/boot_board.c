@@ -1,0 +1,222 @@
+/* boot_board.c: the devices of `nestbed boot`: one row per range of ports, two functions per row. */
+#include "vmm/boot_board.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#define IOMEM_GPA 0xff000000u
+
+enum { SERIAL = 0x3f8, LINE_CONTROL = 3, LINE_STATUS = 5, MODEM_STATUS = 6, SCRATCH = 7 };
+enum { DIVISOR_ACCESS = 0x80, NO_INTERRUPT = 0x01, TRANSMITTER_EMPTY = 0x60 };
+enum { FW_RAM_SIZE = 3, FW_NB_CPUS = 5, FW_MAX_CPUS = 0xf };
+
+static uint64_t ones(unsigned size) { return size >= 8 ? UINT64_MAX : (1ull << 8 * size) - 1; }
+
+/* ---- serial line ---- */
+static void put_char(struct board *b, char c)
+{
+    if (b->out) {
+        fputc(c, b->out);
+        if (c == '\n')
+            fflush(b->out);
+    }
+    if (b->nconsole < BOARD_CONSOLE_MAX)
+        b->console[b->nconsole] = c;
+    b->nconsole++;
+}
+
+static void serial_out(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    bool divisor = at < 2 && b->serial[LINE_CONTROL] & DIVISOR_ACCESS;
+    (void)size;
+    if (divisor)
+        b->divisor[at] = (uint8_t)v;
+    else if (at == 0)
+        put_char(b, (char)v);
+    else
+        b->serial[at] = (uint8_t)v;
+}
+
+static uint32_t serial_in(struct board *b, unsigned at, unsigned size)
+{
+    (void)size;
+    if (at < 2 && b->serial[LINE_CONTROL] & DIVISOR_ACCESS)
+        return b->divisor[at];
+    switch (at) {
+    case 0: /* nothing was received */
+    case MODEM_STATUS:
+        return 0;
+    case 2:
+        return NO_INTERRUPT;
+    case LINE_STATUS:
+        return TRANSMITTER_EMPTY;
+    default:
+        return b->serial[at];
+    }
+}
+
+/* ---- ends ---- */
+static void end(struct board *b, uint32_t code)
+{
+    if (!b->ended)
+        b->code = code;
+    b->ended = true;
+}
+
+static void debug_exit(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    (void)size;
+    if (at == 0)
+        end(b, v);
+}
+
+static void shutdown_out(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    static const char word[] = "Shutdown";
+    (void)at;
+    (void)size;
+    b->shutdown_letters = (char)v == word[b->shutdown_letters] ? b->shutdown_letters + 1 : 0;
+    if (!word[b->shutdown_letters]) {
+        b->shutdown_letters = 0;
+        end(b, 0);
+    }
+}
+
+/* ---- fw_cfg ---- */
+static void fw_select(struct board *b, unsigned at, unsigned size, uint32_t item)
+{
+    uint64_t v = 0;
+    (void)size;
+    if (at != 0)
+        return;
+    if (item == FW_NB_CPUS || item == FW_MAX_CPUS)
+        v = b->vm->nvcpus;
+    else if (item == FW_RAM_SIZE)
+        for (unsigned i = 0; i < b->vm->nslots; i++)
+            v += b->vm->slot_mem[i]->bytes;
+    memcpy(b->fw_cfg, &v, sizeof v);
+    b->fw_at = 0;
+}
+
+static uint32_t fw_read(struct board *b, unsigned at, unsigned size)
+{
+    (void)size;
+    if (at != 1 || b->fw_at >= sizeof b->fw_cfg)
+        return 0;
+    return b->fw_cfg[b->fw_at++];
+}
+
+/* ---- test devices ---- */
+/* Two latches of 4 bytes: at 0 and at 8. */
+static void latch_out(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    unsigned shift = 8 * (at & 3);
+    uint32_t mask = (uint32_t)ones(size) << shift, *latch = &b->latch[at >> 3];
+    *latch = (*latch & ~mask) | (v << shift & mask);
+}
+
+static uint32_t latch_in(struct board *b, unsigned at, unsigned size)
+{
+    return b->latch[at >> 3] >> 8 * (at & 3) & (uint32_t)ones(size);
+}
+
+static void flush_page(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    (void)size;
+    void *page = at == 0 ? kvm_vm_ptr(b->vm, v & ~4095u, 4096) : NULL;
+    if (page && mprotect(page, 4096, PROT_NONE) == 0)
+        mprotect(page, 4096, PROT_READ | PROT_WRITE);
+}
+
+static void irq_line(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    struct kvm_irq_level line = {.irq = at, .level = v != 0};
+    (void)size;
+    ioctl(b->vm->fd, KVM_IRQ_LINE, &line);
+}
+
+/* ---- dispatch ---- */
+static const struct row {
+    uint16_t first, last;
+    void (*out)(struct board *, unsigned at, unsigned size, uint32_t v); /* NULL: ignored */
+    uint32_t (*in)(struct board *, unsigned at, unsigned size);          /* NULL: all ones */
+} rows[] = {
+    {SERIAL, SERIAL + 7, serial_out, serial_in}, {0xf4, 0xf7, debug_exit, NULL},
+    {0x510, 0x511, fw_select, fw_read},          {0xe4, 0xe7, flush_page, NULL},
+    {0xe0, 0xeb, latch_out, latch_in},           {0x2000, 0x2017, irq_line, NULL},
+    {0x8900, 0x8900, shutdown_out, NULL},
+};
+
+static const struct row *find(uint16_t port)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        if (port >= rows[i].first && port <= rows[i].last)
+            return &rows[i];
+    return NULL;
+}
+
+bool board_io(struct board *b, struct kvm_vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    unsigned char *data = (unsigned char *)run + run->io.data_offset;
+    unsigned size = run->io.size;
+    const struct row *r = find(run->io.port);
+    pthread_mutex_lock(&b->lock);
+    for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+        uint32_t value = UINT32_MAX;
+        unsigned at = r ? run->io.port - r->first : 0;
+        if (run->io.direction == KVM_EXIT_IO_IN) {
+            if (r && r->in)
+                value = r->in(b, at, size);
+            memcpy(data, &value, size);
+        } else if (r && r->out) {
+            value = 0;
+            memcpy(&value, data, size);
+            r->out(b, at, size, value);
+        }
+    }
+    bool go_on = !b->ended;
+    pthread_mutex_unlock(&b->lock);
+    return go_on;
+}
+
+bool board_mmio(struct board *b, struct kvm_vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    uint64_t at = run->mmio.phys_addr - IOMEM_GPA;
+    uint32_t n = run->mmio.len;
+    bool ours = run->mmio.phys_addr >= IOMEM_GPA && at + n <= BOARD_IOMEM;
+    pthread_mutex_lock(&b->lock);
+    if (run->mmio.is_write && ours)
+        memcpy(b->iomem + at, run->mmio.data, n);
+    else if (!run->mmio.is_write && ours)
+        memcpy(run->mmio.data, b->iomem + at, n);
+    else if (!run->mmio.is_write)
+        memset(run->mmio.data, 0xff, n);
+    bool go_on = !b->ended;
+    pthread_mutex_unlock(&b->lock);
+    return go_on;
+}
+
+struct board *board_new(struct kvm_vm *vm, FILE *out)
+{
+    struct board *b = meta_calloc(META_HOST, 1, sizeof *b);
+    pthread_mutex_init(&b->lock, NULL);
+    b->vm = vm;
+    b->out = out;
+    b->console = meta_calloc(META_HOST, BOARD_CONSOLE_MAX, 1);
+    b->iomem = meta_calloc(META_HOST, BOARD_IOMEM, 1);
+    return b;
+}
+
+void board_free(struct board *b)
+{
+    if (!b)
+        return;
+    meta_free(META_HOST, b->console);
+    meta_free(META_HOST, b->iomem);
+    pthread_mutex_destroy(&b->lock);
+    meta_free(META_HOST, b);
+}

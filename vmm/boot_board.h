@@ -1,0 +1,52 @@
+/* boot_board.h: the devices that test images such as those of kvm-unit-tests talk to.
+ *
+ *   0x3f8-0x3ff   16550 serial line, output only, never busy, no interrupts
+ *   0xf4          debug exit: the number written ends the guest
+ *   0x510, 0x511  fw_cfg: item 3 memory bytes, 5 and 0xf number of CPUs, all others 0
+ *   0xe0-0xe3     latch: what is written is read, in any width; 0xe8-0xeb the same
+ *   0xe4          the page at this address is made inaccessible and accessible again: KVM drops
+ *                 its translations
+ *   0x2000+irq    level of an ISA interrupt line, irq below 24
+ *   0x8900        "Shutdown", letter by letter, ends the guest with 0
+ *   0xff000000    64 KiB of memory behind MMIO
+ * Anything else reads as all ones and ignores writes: so does the PCI configuration at 0xcf8.
+ *
+ * All vCPU threads share a board; its functions take its lock. What a guest does here is hostile:
+ * bounded, never a failure of ours.
+ */
+#ifndef NB_VMM_BOOT_BOARD_H
+#define NB_VMM_BOOT_BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "vmm/kvm.h"
+
+enum { BOARD_IOMEM = 64 << 10, BOARD_CONSOLE_MAX = 4 << 20 };
+
+struct board {
+    pthread_mutex_t lock;
+    struct kvm_vm *vm;
+    FILE *out;       /* the guest's text, as it comes; NULL: only kept */
+    char *console;   /* the same, kept; up to BOARD_CONSOLE_MAX bytes */
+    size_t nconsole; /* bytes the guest wrote, kept or not */
+    bool ended;      /* by debug exit or "Shutdown" */
+    uint32_t code;   /* valid when ended */
+    /* device registers */
+    uint8_t serial[8], divisor[2];
+    uint32_t latch[2];
+    uint8_t fw_cfg[8]; /* bytes of the selected item */
+    unsigned fw_at;
+    unsigned shutdown_letters;
+    uint8_t *iomem;
+};
+
+/* `out` stays the caller's. Dies when there is no memory. */
+struct board *board_new(struct kvm_vm *, FILE *out);
+void board_free(struct board *);
+/* Serve KVM_EXIT_IO or KVM_EXIT_MMIO of this vCPU. False: this exit ended the guest. */
+bool board_io(struct board *, struct kvm_vcpu *);
+bool board_mmio(struct board *, struct kvm_vcpu *);
+
+#endif
