@@ -52,10 +52,11 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plugin.so)
 
 TRACES := $(wildcard workloads/traces/*.nbt)
+GUESTS := $(patsubst tests/guests/%.S,$(B)/guests/%.flat,$(wildcard tests/guests/*.S))
 
 .DELETE_ON_ERROR:
 .PHONY: all
-all: $(B)/nestbed $(B)/nestbed-bench $(PLUGIN)  ## build (the default)
+all: $(B)/nestbed $(B)/nestbed-bench $(PLUGIN) $(GUESTS)  ## build (the default)
 
 # A removed source must leave the program too.
 $(B)/objects: FORCE
@@ -72,6 +73,13 @@ $(B)/%.o: %.c $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Multiboot images, 32-bit code at 4 MiB, for the tests of `nestbed boot`.
+$(B)/guests/%.flat: tests/guests/%.S tests/guests/multiboot.h $(B)/flags | $(B)/deps-build
+	@mkdir -p $(@D)
+	$(call say,GUEST,$@)
+	$(Q)$(CC) -m32 -I. -c -o $(@:.flat=.o) $<
+	$(Q)$(LD) -m elf_i386 -static -nostdlib -z noexecstack -Ttext=0x400000 -e start -o $@ $(@:.flat=.o)
 
 # A file that changes when what it is made of does, and only then.
 define stamp
