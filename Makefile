@@ -54,9 +54,17 @@ PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plug
 TRACES := $(wildcard workloads/traces/*.nbt)
 GUESTS := $(patsubst tests/guests/%.S,$(B)/guests/%.flat,$(wildcard tests/guests/*.S))
 
+# The same program without shared libraries: init and all commands of the lab machine (labvm). Only
+# where every library is there as an archive.
+STATIC_LIBS := jansson inih numa zstd xxhash jemalloc m
+STATIC := $(if $(SAN),,$(if $(filter-out /%,$(foreach l,$(STATIC_LIBS),$(shell $(CC) -print-file-name=lib$(l).a 2>/dev/null))),,$(B)/nestbed-static))
+
+# Where `labvm` keeps the kernel it fetched.
+export NESTBED_CACHE ?= $(CURDIR)/.cache
+
 .DELETE_ON_ERROR:
 .PHONY: all
-all: $(B)/nestbed $(B)/nestbed-bench $(PLUGIN) $(GUESTS)  ## build (the default)
+all: $(B)/nestbed $(B)/nestbed-bench $(STATIC) $(PLUGIN) $(GUESTS)  ## build (the default)
 
 # A removed source must leave the program too.
 $(B)/objects: FORCE
@@ -64,6 +72,10 @@ $(B)/objects: FORCE
 $(B)/nestbed: $(OBJS) $(B)/objects
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LDLIBS)
+
+$(B)/nestbed-static: $(OBJS) $(B)/objects
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $$(ld --help | grep -qe --no-warnings && echo -Wl,--no-warnings) -static -s -o $@ $(OBJS) -Wl,--start-group $(LDLIBS) -Wl,--end-group
 
 # The same program; called by this name it is `nestbed bench`, with Google Benchmark's flags.
 $(B)/nestbed-bench: $(B)/nestbed
@@ -231,6 +243,7 @@ install: all  ## into prefix=/usr/local (and DESTDIR)
 	ln -f '$(DESTDIR)$(bindir)/nestbed' '$(DESTDIR)$(bindir)/nestbed-bench'
 	install -m 644 completions/nestbed.bash '$(DESTDIR)$(datadir)/bash-completion/completions/nestbed'
 	$(if $(PLUGIN),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(PLUGIN) '$(DESTDIR)$(DATA)/')
+	$(if $(STATIC),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(STATIC) '$(DESTDIR)$(DATA)/')
 	$(if $(TRACES),install -d '$(DESTDIR)$(DATA)/traces' && install -m 644 $(TRACES) '$(DESTDIR)$(DATA)/traces/')
 	@if command -v help2man > /dev/null; then \
 	    $(MAKE) --no-print-directory man && install -d '$(DESTDIR)$(datadir)/man/man1' && \

@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "bench/command.h"
 #include "bench/version.h"
+#include "vmm/labvm.h"
 
 REGISTRY(paging);
 REGISTRY(workload);
@@ -151,6 +152,8 @@ int main(int argc, char **argv)
     static char self[] = "nestbed";
     static char *none[] = {self, NULL};
     const char *base;
+    if (labvm_is_init())
+        return labvm_init_main();
     atexit(close_stdout);
     signal(SIGPIPE, SIG_DFL); /* `nestbed list counters | head` ends quietly, whoever started us */
     log_init();

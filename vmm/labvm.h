@@ -37,8 +37,8 @@ struct labvm_config {
 /* What is missing for labvm here, as one sentence with the apt-get line, or false: nothing is. Does
  * not touch the network. */
 bool labvm_missing(char *why, size_t n);
-/* Fetch and unpack the kernel package into the cache if it is not there, build the initramfs.
- * NB_OK, or NB_NODEVICE with the reason. */
+/* Fetch and unpack the kernel package into the cache if it is not there. Says on stdout what the
+ * machine is made of, unless quiet. NB_OK, or NB_NODEVICE with the reason. */
 int labvm_prepare(bool quiet, char *err, size_t errlen);
 /* Run the jobs, in order. NB_OK: every job is done; NB_NODEVICE: cannot run here; NB_TIMEOUT;
  * NB_FAIL: the machine died (err holds the end of its console). */
@@ -47,7 +47,8 @@ int labvm_run(const struct labvm_config *, struct labvm_job *, size_t njobs, cha
 void labvm_free(struct labvm_job *, size_t njobs);
 /* An interactive shell in the machine, kvm_amd loaded as `paging` says. Returns its exit code. */
 int labvm_shell(const struct labvm_config *, const char *paging, char *err, size_t errlen);
-/* What the machine's /init is; called by main() when it is process 1 of a labvm. */
+/* Is this process 1 of a labvm? Then main() does labvm_init_main() and nothing else. */
+bool labvm_is_init(void);
 int labvm_init_main(void);
 
 #endif

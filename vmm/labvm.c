@@ -1,0 +1,311 @@
+/* labvm.c: a plan of jobs in one boot of the lab machine, and the shell.
+ *
+ * One loop reads two pipes until both end: results (frames) and console (text, of which the end is
+ * kept to say why a machine died). It is left early when the plan is done, when the results are
+ * damaged, at the time limit, or by a signal; QEMU is killed and reaped in each of these cases, and
+ * the signal then takes its course.
+ */
+#include "vmm/labvm_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+enum {
+    CONSOLE_TAIL = 2048,    /* bytes of the console that are kept */
+    OWN_MEM_MIB = 384,      /* of the machine beside its guest: kernel, initramfs, KVM's tables */
+    MAX_MEM_MIB = 64 << 10, /* a --mem beyond this is for the command inside to refuse */
+};
+
+/* ---- the initramfs ---- */
+
+static bool add_modules(struct cpio *c, const char *folder)
+{
+    for (unsigned i = 0; i < labvm_nmodules; i++) {
+        char name[64], path[1024];
+        snprintf(name, sizeof name, "%s.ko", labvm_modules[i].name);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        if (!cpio_copy(c, name, 0644, path) && !labvm_modules[i].optional)
+            return false;
+    }
+    return true;
+}
+
+static bool add_plan(struct cpio *c, const struct labvm_job *jobs, size_t njobs)
+{
+    char *plan = NULL;
+    size_t bytes = 0;
+    FILE *f = open_memstream(&plan, &bytes);
+    bool ok = f && labvm_plan(f, jobs, njobs);
+    ok = f && fclose(f) == 0 && ok && cpio_file(c, "plan", 0644, plan, bytes);
+    free(plan);
+    return ok;
+}
+
+static bool add_shell(struct cpio *c)
+{
+    char path[512];
+    return labvm_in_path("busybox", path, sizeof path) && cpio_copy(c, "bin/busybox", 0755, path) &&
+           cpio_link(c, "bin/sh", "busybox") && cpio_link(c, "bin/nestbed", "/init");
+}
+
+/* A memory file with the program, the modules and the plan; -1 with the reason. */
+static int initramfs(const struct labvm_parts *p, const struct labvm_job *jobs, size_t njobs,
+                     bool shell, char *err, size_t errlen)
+{
+    static const char *const folders[] = {"dev", "proc", "sys", "tmp", "bin"};
+    int fd = memfd_create("initramfs", MFD_CLOEXEC), copy = fd < 0 ? -1 : dup(fd);
+    struct cpio c = {.out = copy < 0 ? NULL : fdopen(copy, "w")};
+    bool ok = c.out;
+    for (unsigned i = 0; ok && i < ARRAY_SIZE(folders); i++)
+        ok = cpio_folder(&c, folders[i]);
+    ok = ok && cpio_copy(&c, "init", 0755, p->nestbed) && add_modules(&c, p->kernel) &&
+         add_plan(&c, jobs, njobs) && (!shell || add_shell(&c)) && cpio_end(&c);
+    if (c.out)
+        fclose(c.out);
+    if (ok)
+        return fd;
+    snprintf(err, errlen,
+             "labvm cannot build its initramfs: %s unreadable, or a command of the plan is longer "
+             "than %d words",
+             p->nestbed, LABVM_MAX_WORDS);
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t caught;
+static void on_signal(int sig) { caught = sig; }
+static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
+
+struct signals {
+    struct sigaction old[ARRAY_SIZE(watched)];
+    sigset_t mask; /* as it was: in force while we wait */
+};
+
+/* Blocked except while waiting, so that none is lost between a look at `caught` and the wait. */
+static void catch_signals(struct signals *s)
+{
+    struct sigaction sa = {.sa_handler = on_signal};
+    sigset_t block;
+    sigemptyset(&sa.sa_mask);
+    sigemptyset(&block);
+    caught = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++) {
+        sigaction(watched[i], NULL, &s->old[i]);
+        if (s->old[i].sa_handler != SIG_IGN)
+            sigaction(watched[i], &sa, NULL);
+        sigaddset(&block, watched[i]);
+    }
+    sigprocmask(SIG_BLOCK, &block, &s->mask);
+}
+
+static void release_signals(struct signals *s)
+{
+    int sig = caught;
+    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
+        sigaction(watched[i], &s->old[i], NULL);
+    sigprocmask(SIG_SETMASK, &s->mask, NULL);
+    if (sig)
+        raise(sig); /* QEMU is gone: now it may end us */
+}
+
+/* ---- the loop ---- */
+
+struct run {
+    const struct labvm_config *cfg;
+    struct labvm_qemu qemu;
+    struct labvm_stream stream;
+    struct signals signals;
+    double deadline; /* 0: none */
+    char tail[CONSOLE_TAIL + 1];
+    size_t ntail;
+    char *err;
+    size_t errlen;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void take_console(struct run *r, const char *p, size_t n)
+{
+    size_t drop;
+    if (r->cfg->verbose)
+        fwrite(p, 1, n, stderr);
+    if (n > CONSOLE_TAIL) {
+        p += n - CONSOLE_TAIL;
+        n = CONSOLE_TAIL;
+    }
+    drop = r->ntail + n > CONSOLE_TAIL ? r->ntail + n - CONSOLE_TAIL : 0;
+    memmove(r->tail, r->tail + drop, r->ntail - drop);
+    memcpy(r->tail + r->ntail - drop, p, n);
+    r->ntail += n - drop;
+}
+
+/* The last line of the console that says something, for a message of one line. */
+static const char *last_words(struct run *r)
+{
+    char *line = NULL, *save = NULL;
+    for (size_t i = 0; i < r->ntail; i++)
+        if ((unsigned char)r->tail[i] < ' ' || (unsigned char)r->tail[i] > '~')
+            r->tail[i] = '\n';
+    r->tail[r->ntail] = 0;
+    for (char *p = strtok_r(r->tail, "\n", &save); p; p = strtok_r(NULL, "\n", &save))
+        if (strstr(p, "panic") || strstr(p, "qemu") || strstr(p, "exec") || !line ||
+            !(strstr(line, "panic") || strstr(line, "qemu")))
+            line = p;
+    return line ? line : "nothing";
+}
+
+/* Read what one pipe has. False: it ended, or what it carries is damaged (*bad). */
+static bool drain(struct run *r, int fd, bool results, bool *bad)
+{
+    static char buf[64 << 10];
+    ssize_t n = read(fd, buf, sizeof buf);
+    if (n < 0)
+        return errno == EINTR || errno == EAGAIN;
+    if (n == 0)
+        return false;
+    if (!results)
+        take_console(r, buf, (size_t)n);
+    else if (!labvm_stream_feed(&r->stream, buf, (size_t)n, r->err, r->errlen))
+        *bad = true;
+    return !*bad;
+}
+
+/* NB_TIMEOUT when time is up, NB_SIGINT for a signal, else NB_OK: something to read. */
+static int wait_input(struct run *r, struct pollfd *fd, nfds_t n)
+{
+    struct timespec left = {0}, *limit = NULL;
+    if (r->deadline > 0) {
+        double s = r->deadline - now();
+        if (s <= 0)
+            return NB_TIMEOUT;
+        left = (struct timespec){(time_t)s, (long)((s - (double)(time_t)s) * 1e9)};
+        limit = &left;
+    }
+    if (ppoll(fd, n, limit, &r->signals.mask) < 0 && errno != EINTR)
+        die(NB_FAIL, "ppoll: %s", strerror(errno));
+    return caught ? NB_SIGINT : NB_OK;
+}
+
+static int follow(struct run *r)
+{
+    struct pollfd fd[2] = {{.fd = r->qemu.results, .events = POLLIN},
+                           {.fd = r->qemu.console, .events = POLLIN}};
+    bool bad = false;
+    while (fd[0].fd >= 0 && !r->stream.done) {
+        int code = wait_input(r, fd, 2);
+        if (code != NB_OK)
+            return code;
+        for (int i = 1; i >= 0; i--) /* the console first: it explains the end of the results */
+            if (fd[i].fd >= 0 && fd[i].revents && !drain(r, fd[i].fd, i == 0, &bad))
+                fd[i].fd = -1;
+        if (bad)
+            return NB_FAIL;
+        fd[0].revents = fd[1].revents = 0;
+    }
+    if (r->stream.done)
+        return NB_OK;
+    while (fd[1].fd >= 0 && drain(r, fd[1].fd, false, &bad))
+        continue;
+    snprintf(r->err, r->errlen, "the lab machine ended in job %zu of %zu; its last words: %s",
+             r->stream.next + 1, r->stream.njobs, last_words(r));
+    return NB_FAIL;
+}
+
+/* ---- a plan ---- */
+
+static uint64_t machine_mem(const struct labvm_config *cfg, const struct labvm_job *jobs, size_t n)
+{
+    uint64_t mib = 0;
+    if (cfg->mem)
+        return cfg->mem;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t want = jobs[i].argv ? labvm_guest_mem(jobs[i].argv) >> 20 : 1024;
+        if (want > mib && want <= MAX_MEM_MIB)
+            mib = want;
+    }
+    return (mib + OWN_MEM_MIB) << 20;
+}
+
+static int run_plan(struct run *r, const struct labvm_parts *parts, bool terminal)
+{
+    const struct labvm_job *jobs = r->stream.jobs;
+    size_t n = r->stream.njobs;
+    int code = NB_FAIL, fd = initramfs(parts, jobs, n, terminal, r->err, r->errlen);
+    if (fd < 0)
+        return NB_FAIL;
+    catch_signals(&r->signals);
+    if (r->cfg->timeout > 0)
+        r->deadline = now() + r->cfg->timeout;
+    if (labvm_qemu_start(&r->qemu, parts, r->cfg, machine_mem(r->cfg, jobs, n), fd, terminal,
+                         r->err, r->errlen)) {
+        code = follow(r);
+        labvm_qemu_end(&r->qemu);
+    }
+    close(fd);
+    labvm_stream_free(&r->stream);
+    release_signals(&r->signals);
+    if (code == NB_TIMEOUT)
+        snprintf(r->err, r->errlen, "the lab machine was ended after %g s (--timeout), in job %zu",
+                 r->cfg->timeout, r->stream.next + 1);
+    if (code == NB_SIGINT)
+        snprintf(r->err, r->errlen, "interrupted");
+    return code;
+}
+
+int labvm_run(const struct labvm_config *cfg, struct labvm_job *jobs, size_t njobs, char *err,
+              size_t errlen)
+{
+    struct labvm_parts parts;
+    struct run r = {.cfg = cfg, .err = err, .errlen = errlen};
+    int code = labvm_parts(&parts, !cfg->verbose, err, errlen);
+    r.stream = (struct labvm_stream){.jobs = jobs, .njobs = njobs, .cfg = cfg};
+    for (size_t i = 0; i < njobs; i++) {
+        jobs[i].done = false;
+        jobs[i].out = jobs[i].errors = NULL;
+    }
+    if (code != NB_OK || njobs == 0)
+        return code;
+    if (njobs > LABVM_MAX_JOBS) {
+        snprintf(err, errlen, "a plan has at most %d commands", LABVM_MAX_JOBS);
+        return NB_FAIL;
+    }
+    return run_plan(&r, &parts, false);
+}
+
+int labvm_shell(const struct labvm_config *cfg, const char *paging, char *err, size_t errlen)
+{
+    struct labvm_parts parts;
+    struct labvm_job job = {.paging = paging};
+    struct run r = {.cfg = cfg, .err = err, .errlen = errlen};
+    char busybox[512];
+    int code = labvm_parts(&parts, false, err, errlen);
+    r.stream = (struct labvm_stream){.jobs = &job, .njobs = 1, .cfg = cfg};
+    if (code != NB_OK)
+        return code;
+    if (!labvm_in_path("busybox", busybox, sizeof busybox)) {
+        snprintf(err, errlen,
+                 "labvm shell needs a static busybox: apt-get install -y "
+                 "--no-install-recommends busybox-static");
+        return NB_NODEVICE;
+    }
+    code = run_plan(&r, &parts, true);
+    labvm_free(&job, 1);
+    return code == NB_OK ? job.status : code;
+}
