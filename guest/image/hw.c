@@ -8,10 +8,9 @@
  * hw_pt_write() is one 8-byte MOV: a KVM that shadows page tables sees a page-table write, and
  * nothing else.
  *
- * Kernel memory and the image are warmed at boot (hw_warm): each page handed out so far, those of
- * the next MiB, and each page of the image is stored into once, so that their first touch, which the
- * host answers with a page of its own, is in phase "boot" and not among what a workload's phases
- * count.
+ * Kernel memory is warmed: a page is stored into once when it is handed out, and at boot those of the
+ * next MiB and of the image are too. So their first touch, which the host answers with a page of its
+ * own, is in phase "boot" and not among what a workload's phases count.
  */
 #include "guest/image/image.h"
 
@@ -19,21 +18,22 @@
 
 void hw_init(struct hw *h, uint64_t reserved_bytes)
 {
-    h->next = direct(KMEM_GPA);
+    h->next = h->warm = direct(KMEM_GPA);
     h->end = direct(reserved_bytes);
 }
 
-static void touch(unsigned char *from, const unsigned char *to)
+/* A plain store: a read first would have some hosts map their page of zeroes, and fault again. */
+static void warm_to(struct hw *h, const unsigned char *end)
 {
-    for (; from < to; from += PAGE_SIZE)
-        __asm__ volatile("orb $0, %0" : "+m"(*from));
+    for (; h->warm < end; h->warm += PAGE_SIZE)
+        *(volatile unsigned char *)h->warm = 0;
 }
 
 void hw_warm(struct hw *h, uint64_t ahead)
 {
-    unsigned char *stop = (uint64_t)(h->end - h->next) > ahead ? h->next + ahead : h->end;
-    touch(direct(KMEM_GPA), stop);
-    touch((unsigned char *)image_start, (unsigned char *)image_end);
+    warm_to(h, (uint64_t)(h->end - h->next) > ahead ? h->next + ahead : h->end);
+    for (char *p = image_start; p < image_end; p += PAGE_SIZE)
+        __asm__ volatile("orb $0, %0" : "+m"(*p));
 }
 
 void *hw_kmem(struct hw *h, size_t bytes)
@@ -43,6 +43,7 @@ void *hw_kmem(struct hw *h, size_t bytes)
         return NULL;
     void *out = h->next;
     h->next += bytes;
+    warm_to(h, h->next);
     return out;
 }
 

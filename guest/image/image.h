@@ -17,9 +17,10 @@
 #include "guest/image/syscall.h"
 #include "guest/internal.h"
 
-/* Kernel memory: [next, end) of the direct map is still to be handed out. */
+/* Kernel memory: [next, end) of the direct map is still to be handed out; pages below `warm` have
+ * been stored into. */
 struct hw {
-    unsigned char *next, *end;
+    unsigned char *next, *end, *warm;
 };
 
 /* The page at BOOT_GPA, at a fixed address near the code (image.ld). */
@@ -40,8 +41,7 @@ static inline void vmm_call(enum nb_call call)
 
 /* hw.c */
 void hw_init(struct hw *, uint64_t reserved_bytes);
-/* Store once into each page of the image, and of kernel memory handed out so far and the `ahead`
- * bytes after it. */
+/* Store once into each page of the image and of the next `ahead` bytes of kernel memory. */
 void hw_warm(struct hw *, uint64_t ahead);
 void say(const char *text);                       /* into boot.text */
 void say_hex(const char *before, uint64_t value); /* appended to boot.text */

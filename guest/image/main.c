@@ -23,6 +23,7 @@ struct __attribute__((packed)) task_state {
     uint32_t pad;
     uint64_t rsp[3], pad2, ist[7], pad3;
     uint16_t pad4, io_map;
+    uint8_t ports[NB_PROBE_PORT / 8 + 2]; /* a set bit forbids ring 3 the port; ends in ones */
 };
 
 struct __attribute__((packed)) table_register {
@@ -58,7 +59,12 @@ _Static_assert(NB_PTE_KEPT == PTE_KEPT, "the VMM reads the tables as we write th
 static struct hw hw;
 static struct gk *kernel;
 static struct gate idt[VECTORS] __attribute__((aligned(16)));
-static struct task_state tss = {.io_map = sizeof tss};
+/* Of all ports ring 3 may use NB_PROBE_PORT. A bitmap, because not every KVM that emulates IRETQ
+ * gives ring 3 the IOPL of the frame. */
+static struct task_state tss = {.io_map = offsetof(struct task_state, ports),
+                                .ports = {[0 ... NB_PROBE_PORT / 8 - 1] = 0xff,
+                                          [NB_PROBE_PORT / 8] = 0xff & ~(1u << NB_PROBE_PORT % 8),
+                                          [NB_PROBE_PORT / 8 + 1] = 0xff}};
 /* Null, the four segments of segments.h, and room for the 16 bytes of the task state's. */
 static uint64_t gdt[] = {
     0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00affb000000ffff, 0x00cff3000000ffff, 0, 0};

@@ -9,10 +9,6 @@
 
 #include "guest/image/image.h"
 
-extern char kernel_stack_top[];
-
-#define RFLAGS_IOPL3 (3ull << 12)
-
 /* n times `both`, and `event` unless `empty`. %[n] is the counter; neither may change it. */
 #define LOOP(n, empty, both, event, ...)                                    \
     do {                                                                    \
@@ -92,15 +88,6 @@ static uint64_t protect(struct gk *g, uint64_t n, gva_t va)
     return GK_OK;
 }
 
-/* The RFLAGS that IRETQ gives ring 3: the third word below the top of the stack of a system call. */
-static uint64_t allow_ports(void)
-{
-    volatile uint64_t *top;
-    __asm__("" : "=r"(top) : "0"(kernel_stack_top)); /* C knows of no object below it */
-    top[-3] |= RFLAGS_IOPL3;
-    return GK_OK;
-}
-
 static uint64_t remap(struct gk *g, gva_t va, bool mmio)
 {
     volatile uint64_t *leaf = leaf_of(g, va);
@@ -139,8 +126,6 @@ uint64_t probe_kernel(struct gk *g, unsigned id, uint64_t n, uint64_t addr)
         return upper_loop(g, empty, n, addr);
     case PROBE_PROTECT:
         return protect(g, n, addr);
-    case PROBE_IOPL3:
-        return allow_ports();
     case PROBE_MAP_MMIO:
         return remap(g, addr, true);
     case PROBE_UNMAP_MMIO:

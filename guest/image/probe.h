@@ -35,7 +35,6 @@ enum probe_part {
     PROBE_LOOP_LEAF_SYNC, /* the same, then MOV to CR3; without the event only the latter */
     PROBE_LOOP_UPPER,     /* store to an unused entry of n page directories, of address + i GiB */
     PROBE_PROTECT,    /* take PTE_W from n pages from address on; the next store to each faults */
-    PROBE_IOPL3,      /* ring 3 may use ports from now on */
     PROBE_MAP_MMIO,   /* the page at address becomes one above guest memory */
     PROBE_UNMAP_MMIO, /* and its own again */
     PROBE_NOTHING,
