@@ -132,7 +132,6 @@ RING0_LOOP(leaf_sync, PROBE_LOOP_LEAF_SYNC)
 RING0_LOOP(upper, PROBE_LOOP_UPPER)
 
 /* ---- ring 3 ---- */
-static void allow_ports(struct user *u, const struct area *a) { ask(u, PROBE_IOPL3, a); }
 static void map_mmio(struct user *u, const struct area *a) { ask(u, PROBE_MAP_MMIO, a); }
 static void unmap_mmio(struct user *u, const struct area *a) { ask(u, PROBE_UNMAP_MMIO, a); }
 
@@ -236,7 +235,7 @@ static void revive(struct user *u, const struct area *a)
 
 PROBE(syscall, "syscall", "INT and IRET: a system call that does nothing", .events = syscall3);
 PROBE(pio0, "pio0", "port write from ring 0", .events = pio0);
-PROBE(pio3, "pio3", "port write from ring 3", .begin = allow_ports, .events = pio3);
+PROBE(pio3, "pio3", "port write from ring 3", .events = pio3);
 PROBE(mmio3, "mmio3", "store to a device's memory from ring 3", .memory = one_page,
       .begin = map_mmio, .events = mmio3, .end = unmap_mmio);
 PROBE(cpuid0, "cpuid0", "CPUID from ring 0", .events = cpuid0);
