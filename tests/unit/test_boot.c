@@ -1,0 +1,321 @@
+/* test_boot.c: multiboot images: what is accepted, what is refused, what the guest finds in its
+ * memory; and small images run on KVM (skipped where there is none).
+ * link: base memmgr vmm/kvm_host vmm/kvm_vm vmm/kvm_stats vmm/kvm_run vmm/kvm_autopsy
+ * vmm/multiboot vmm/boot_board vmm/boot
+ */
+#include <elf.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/base.h"
+#include "base/rng.h"
+#include "vmm/boot.h"
+#include "vmm/multiboot.h"
+
+#define LOAD_AT 0x100000u
+enum { HEADER_AT = 0x80, CODE_AT = 0x90, FILE_BYTES = 0x200, BSS = 0x1000, LOW = 2 << 20 };
+
+static char err[512];
+
+/* A correct image: one segment holding the whole file, then zeroes; its code at CODE_AT. */
+struct image {
+    Elf32_Ehdr e;
+    Elf32_Phdr p;
+    unsigned char pad[HEADER_AT - sizeof(Elf32_Ehdr) - sizeof(Elf32_Phdr)];
+    uint32_t header[3];
+    unsigned char gap[4], code[FILE_BYTES - CODE_AT];
+};
+_Static_assert(sizeof(struct image) == FILE_BYTES, "image_sane");
+
+static struct image correct(void)
+{
+    return (struct image){
+        .e = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
+              .e_type = ET_EXEC,
+              .e_machine = EM_386,
+              .e_version = EV_CURRENT,
+              .e_entry = LOAD_AT + CODE_AT,
+              .e_phoff = sizeof(Elf32_Ehdr),
+              .e_ehsize = sizeof(Elf32_Ehdr),
+              .e_phentsize = sizeof(Elf32_Phdr),
+              .e_phnum = 1},
+        .p = {.p_type = PT_LOAD,
+              .p_paddr = LOAD_AT,
+              .p_filesz = FILE_BYTES,
+              .p_memsz = FILE_BYTES + BSS},
+        .header = {0x1badb002, 0, -0x1badb002u},
+    };
+}
+
+static int parse(const struct image *i, struct multiboot_image *out)
+{
+    err[0] = 0;
+    return multiboot_parse(i, sizeof *i, out, err, sizeof err);
+}
+
+static void a_correct_image_is_accepted(void **state)
+{
+    (void)state;
+    struct image i = correct();
+    struct multiboot_image m;
+    assert_int_equal(parse(&i, &m), NB_OK);
+    assert_int_equal(m.entry, LOAD_AT + CODE_AT);
+    assert_int_equal(m.nsegments, 1);
+    assert_int_equal(m.end, LOAD_AT + FILE_BYTES + BSS);
+}
+
+/* Each change of one field, and a word of the sentence that refuses it. */
+#define WRONG(change, word)                                              \
+    do {                                                                 \
+        struct image i = correct();                                      \
+        struct multiboot_image m;                                        \
+        change;                                                          \
+        assert_int_equal(parse(&i, &m), NB_DATAERR);                     \
+        if (!strstr(err, word))                                          \
+            fail_msg("%s: said '%s', without '%s'", #change, err, word); \
+    } while (0)
+
+static void wrong_images_are_refused(void **state)
+{
+    (void)state;
+    WRONG(i.e.e_ident[1] = 'X', "not an ELF");
+    WRONG(i.e.e_ident[EI_CLASS] = ELFCLASS64, "ELF32");
+    WRONG(i.e.e_machine = EM_X86_64, "i386");
+    WRONG(i.e.e_type = ET_REL, "executable");
+    WRONG(i.e.e_phentsize = 56, "program headers");
+    WRONG(i.e.e_phnum = 0, "program headers");
+    WRONG(i.e.e_phnum = 60000, "cut short");
+    WRONG(i.e.e_phoff = 0xffffffff, "cut short");
+    WRONG(i.e.e_phoff = FILE_BYTES - 31, "cut short");
+    WRONG(i.e.e_entry = 0, "entry");
+    WRONG(i.e.e_entry = LOAD_AT + FILE_BYTES + BSS, "entry");
+    WRONG(i.p.p_type = PT_NOTE, "entry");
+    WRONG(i.p.p_filesz = FILE_BYTES + BSS + 1, "more bytes");
+    WRONG(i.p.p_offset = 1, "cut short");
+    WRONG(i.p.p_offset = 0xfffffff0, "cut short");
+    WRONG(i.p.p_paddr = 0xfffff000, "4 GiB");
+    WRONG(i.p.p_memsz = 0xffffffff, "4 GiB");
+    WRONG(i.p.p_paddr = 0x6fff, "0x7000");
+    WRONG(i.p.p_paddr = 0x7fff, "0x7000");
+    WRONG(i.header[0]++, "multiboot");
+    WRONG(i.header[2]++, "multiboot");
+    WRONG((i.header[1] = 4, i.header[2] -= 4), "video");
+    WRONG((i.header[1] = 1 << 16, i.header[2] -= 1 << 16), "flag 16");
+}
+
+/* Cut anywhere: only the whole file is an image, and no byte outside is read. */
+static void cut_images_are_refused(void **state)
+{
+    (void)state;
+    struct image i = correct();
+    struct multiboot_image m;
+    for (size_t n = 1; n < sizeof i; n++) {
+        void *part = malloc(n); /* exactly that long: the sanitizer sees a byte more */
+        memcpy(part, &i, n);
+        assert_int_equal(multiboot_parse(part, n, &m, err, sizeof err), NB_DATAERR);
+        free(part);
+    }
+}
+
+static int place(const struct multiboot_image *m, const void *file, unsigned char *low,
+                 const char *cmdline, const char *env)
+{
+    struct multiboot_machine told = {.low_bytes = LOW,
+                                     .high_bytes = 1 << 30,
+                                     .cmdline = cmdline,
+                                     .env = env,
+                                     .env_bytes = env ? strlen(env) : 0};
+    return multiboot_place(m, file, &told, low, err, sizeof err);
+}
+
+/* Thousands of damaged images: refused, or laid out inside the guest's memory. */
+static void damaged_images_do_no_harm(void **state)
+{
+    (void)state;
+    static const unsigned char extreme[] = {0, 1, 0x7f, 0x80, 0xff};
+    unsigned char *low = malloc(LOW);
+    struct rng r;
+    unsigned accepted = 0;
+    rng_seed(&r, 1);
+    for (unsigned n = 0; n < 20000; n++) {
+        struct image i = correct();
+        struct multiboot_image m;
+        for (unsigned k = 0; k <= rng_below(&r, 4); k++)
+            ((unsigned char *)&i)[rng_below(&r, CODE_AT)] =
+                rng_below(&r, 2) ? extreme[rng_below(&r, 5)] : (unsigned char)rng_below(&r, 256);
+        int rc = parse(&i, &m);
+        assert_true(rc == NB_OK || (rc == NB_DATAERR && err[0]));
+        if (rc == NB_OK) {
+            rc = place(&m, &i, low, "x", "A=1\n");
+            assert_true(rc == NB_OK || rc == NB_USAGE);
+            accepted += rc == NB_OK;
+        }
+    }
+    print_message("%u of 20000 still ran\n", accepted);
+    assert_true(accepted > 100 && accepted < 19000);
+    free(low);
+}
+
+static uint32_t word(const unsigned char *low, uint32_t at)
+{
+    uint32_t v;
+    memcpy(&v, low + at, 4);
+    return v;
+}
+
+static void the_guest_finds_what_it_expects(void **state)
+{
+    (void)state;
+    struct image i = correct();
+    struct multiboot_image m;
+    unsigned char *low = malloc(LOW);
+    memset(low, 0xaa, LOW);
+    assert_int_equal(parse(&i, &m), NB_OK);
+    assert_int_equal(place(&m, &i, low, "test.flat one two", "A=1\nB=2\n"), NB_OK);
+    assert_memory_equal(low + LOAD_AT, &i, FILE_BYTES);
+    for (unsigned k = 0; k < BSS; k++)
+        assert_int_equal(low[LOAD_AT + FILE_BYTES + k], 0);
+    assert_int_equal(low[LOAD_AT + FILE_BYTES + BSS], 0xaa);
+
+    const uint32_t info = MULTIBOOT_INFO_GPA;
+    assert_int_equal(word(low, info), 1 | 4 | 8 | 64);
+    assert_int_equal(word(low, info + 8), (LOW - (1 << 20)) / 1024);
+    assert_string_equal((char *)low + word(low, info + 16), "test.flat one two");
+    assert_int_equal(word(low, info + 20), 1);
+    uint32_t module = word(low, info + 24), start = word(low, module);
+    assert_int_equal(start % 4096, 0);
+    assert_true(start >= m.end);
+    assert_int_equal(word(low, module + 4) - start, 8);
+    assert_memory_equal(low + start, "A=1\nB=2\n", 8);
+    uint32_t map = word(low, info + 48);
+    assert_int_equal(word(low, info + 44), 48);
+    assert_int_equal(word(low, map), 20);
+    assert_int_equal(word(low, map + 12), LOW);   /* length; base is 0 */
+    assert_int_equal(word(low, map + 24 + 8), 1); /* base: 4 GiB */
+    assert_int_equal(low[word(low, 4 * 0x73)], 0xcf);
+    free(low);
+}
+
+static void what_does_not_fit_is_the_users_to_change(void **state)
+{
+    (void)state;
+    struct image i = correct();
+    struct multiboot_image m;
+    unsigned char *low = malloc(LOW);
+    i.p.p_memsz = LOW;
+    assert_int_equal(parse(&i, &m), NB_OK);
+    assert_int_equal(place(&m, &i, low, "x", NULL), NB_USAGE);
+    assert_non_null(strstr(err, "--mem"));
+    i.p.p_memsz = LOW - LOAD_AT; /* to the last byte, but no room for the environment */
+    assert_int_equal(parse(&i, &m), NB_OK);
+    assert_int_equal(place(&m, &i, low, "x", NULL), NB_OK);
+    assert_int_equal(place(&m, &i, low, "x", "A=1\n"), NB_USAGE);
+    char line[MULTIBOOT_MAX_CMDLINE + 1];
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = 0;
+    assert_int_equal(place(&m, &i, low, line, NULL), NB_USAGE);
+    line[sizeof line - 2] = 0;
+    assert_int_equal(place(&m, &i, low, line, NULL), NB_OK);
+    free(low);
+}
+
+/* ---- on KVM ---- */
+/* Run this code; false after having said why there is no KVM. */
+static bool run(const void *code, size_t n, unsigned cpus, double timeout, struct boot_result *r)
+{
+    struct image i = correct();
+    memcpy(i.code, code, n);
+    struct boot_config c = {.cmdline = "test",
+                            .image = &i,
+                            .image_bytes = sizeof i,
+                            .mem = 4 << 20,
+                            .cpus = cpus,
+                            .timeout = timeout};
+    int rc = boot_run(&c, r, err, sizeof err);
+    if (rc == NB_OK)
+        return true;
+    assert_int_equal(rc, NB_NODEVICE);
+    print_message("skip: %s\n", err);
+    return false;
+}
+
+static void an_exit_code_and_text_come_back(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0x66, 0xba, 0xf8, 0x03,       /* mov $0x3f8, %dx */
+                                         0xb0, 'o',  0xee,             /* mov 'o', %al; out */
+                                         0xb0, 0x01, 0xee,             /* an unprintable one */
+                                         0xb8, 0x26, 0x00, 0x00, 0x00, /* mov $38, %eax */
+                                         0xe7, 0xf4, 0xf4};            /* out %eax, $0xf4; hlt */
+    static struct boot_result r;
+    if (!run(code, sizeof code, 1, 10, &r))
+        skip();
+    assert_int_equal(r.end, BOOT_EXITED);
+    assert_int_equal(r.code, 38);
+    assert_string_equal(r.console, "o?");
+    assert_false(r.console_cut);
+    assert_string_equal(r.detail, "");
+    assert_int_equal(r.user_exits[KVM_EXIT_IO], 3);
+    assert_true(r.start_seconds > 0 && r.wall_seconds > 0);
+    boot_result_free(&r);
+}
+
+static void a_crash_names_its_place(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0x90, 0x0f, 0x0b}; /* nop; ud2: no interrupt table */
+    static struct boot_result r;
+    if (!run(code, sizeof code, 2, 10, &r))
+        skip();
+    print_message("%s\n", r.detail);
+    assert_int_equal(r.end, BOOT_CRASHED);
+    assert_non_null(strstr(r.detail, "CPU 0: triple fault"));
+    boot_result_free(&r);
+}
+
+/* All CPUs are stopped: one that loops, and one that never started. */
+static void time_runs_out(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0xeb, 0xfe};
+    static struct boot_result r;
+    if (!run(code, sizeof code, 2, 0.1, &r))
+        skip();
+    assert_int_equal(r.end, BOOT_TIMEOUT);
+    assert_non_null(strstr(r.detail, "0.1 seconds"));
+    assert_true(r.wall_seconds >= 0.1 && r.wall_seconds < 5);
+    boot_result_free(&r);
+}
+
+static void time_runs_out_for_a_halted_guest(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0xf4, 0xeb, 0xfd}; /* hlt; jmp back */
+    static struct boot_result r;
+    if (!run(code, sizeof code, 1, 0.05, &r))
+        skip();
+    assert_int_equal(r.end, BOOT_TIMEOUT);
+    boot_result_free(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_correct_image_is_accepted),
+        cmocka_unit_test(wrong_images_are_refused),
+        cmocka_unit_test(cut_images_are_refused),
+        cmocka_unit_test(damaged_images_do_no_harm),
+        cmocka_unit_test(the_guest_finds_what_it_expects),
+        cmocka_unit_test(what_does_not_fit_is_the_users_to_change),
+        cmocka_unit_test(an_exit_code_and_text_come_back),
+        cmocka_unit_test(a_crash_names_its_place),
+        cmocka_unit_test(time_runs_out),
+        cmocka_unit_test(time_runs_out_for_a_halted_guest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
