@@ -121,6 +121,8 @@ size_t cell_samples(const json_t *cell, const char *key, double *out, size_t max
 /* ---- bench_fig.c ---- */
 /* Draw the figures (number 0 = all) of a run into DIR/figs; returns an exit code. */
 int figs_draw(const struct results *, int number, bool dumb);
+/* One figure from data that is in no run directory: DIR/STEM.{tsv,gp,svg,png}. */
+int fig_draw(const struct figure *, const char *dir, const char *tsv);
 
 /* ---- facts ---- */
 enum { FACT_MEASURED = 1 };

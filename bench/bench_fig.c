@@ -45,24 +45,13 @@ static const char *missing_tool(void)
     return why;
 }
 
-/* TSV of a figure; false when there is nothing to draw. */
-static bool write_data(const struct results *r, const struct figure *g, const char *dir)
+static void write_data(const struct figure *g, const char *dir, const char *text)
 {
-    char *text;
-    size_t len;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        die(NB_FAIL, "no memory for a figure");
-    fprintf(f, "# %s [%s]\n", g->caption, g->tag);
-    bool any = g->data(r, f);
-    fclose(f);
-    if (any) {
-        char *path = strf("%s/%s.tsv", dir, g->stem);
-        write_file(path, text, len);
-        free(path);
-    }
-    free(text);
-    return any;
+    char *path = strf("%s/%s.tsv", dir, g->stem),
+         *all = strf("# %s [%s]\n%s", g->caption, g->tag, text);
+    write_file(path, all, strlen(all));
+    free(path);
+    free(all);
 }
 
 static void write_script(const struct figure *g, const char *dir)
@@ -104,15 +93,48 @@ static int gnuplot(const char *dir, const struct figure *g, const char *fmt)
     return code == 0 ? NB_OK : NB_FAIL;
 }
 
-static int draw(const struct results *r, const struct figure *g, const char *dir, bool dumb)
+static int render(const struct figure *g, const char *dir, const char *text, bool dumb)
 {
-    if (!write_data(r, g, dir))
-        return NB_SKIP;
+    write_data(g, dir, text);
     write_script(g, dir);
     if (dumb)
         return gnuplot(dir, g, "dumb");
     int svg = gnuplot(dir, g, "svg"), png = gnuplot(dir, g, "png");
     return svg ? svg : png;
+}
+
+/* NB_SKIP: there is nothing to draw. */
+static int draw(const struct results *r, const struct figure *g, const char *dir, bool dumb)
+{
+    char *text;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        die(NB_FAIL, "no memory for a figure");
+    bool any = g->data(r, f);
+    fclose(f);
+    int code = any ? render(g, dir, text, dumb) : NB_SKIP;
+    free(text);
+    return code;
+}
+
+static void write_style(const char *dir)
+{
+    char *style = strf("%s/style.gp", dir);
+    make_dirs(dir);
+    write_file(style, style_gp, strlen(style_gp));
+    free(style);
+}
+
+int fig_draw(const struct figure *g, const char *dir, const char *tsv)
+{
+    const char *why = missing_tool();
+    if (why) {
+        fprintf(stderr, "nestbed: no figure: %s\n", why);
+        return NB_NODEVICE;
+    }
+    write_style(dir);
+    return render(g, dir, tsv, false);
 }
 
 int figs_draw(const struct results *r, int number, bool dumb)
@@ -127,9 +149,8 @@ int figs_draw(const struct results *r, int number, bool dumb)
         fprintf(stderr, "nestbed: no figures: %s\n", why);
         return NB_NODEVICE;
     }
-    char *dir = strf("%s/figs", r->dir), *style = strf("%s/style.gp", dir);
-    make_dirs(dir);
-    write_file(style, style_gp, strlen(style_gp));
+    char *dir = strf("%s/figs", r->dir);
+    write_style(dir);
     for (size_t i = 0; i < n; i++) {
         const struct figure *g = REG_FIND(experiment, all[i]->name)->figures;
         for (; g && g->stem; g++) {
@@ -148,6 +169,5 @@ int figs_draw(const struct results *r, int number, bool dumb)
         code = NB_USAGE;
     }
     free(dir);
-    free(style);
     return code;
 }

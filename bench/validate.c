@@ -6,7 +6,7 @@
  * is left out, since the model has neither.
  *
  * What the guest itself does (GUEST) is counted by its kernel on both sides and must be equal in
- * every phase, boot included. What the hypervisor does (KVM) may differ by 2 %, except where `exact`
+ * every phase, boot included. What the hypervisor does (KVM) may differ by 2 %, except where EXACT
  * says that it may not. Boot of a real machine has first touches that the model has no part in
  * (tables, image, kernel memory): they are the same for every program, so they are reported as
  * constants, and one that is not constant is off.
@@ -18,57 +18,88 @@
 
 #include "base/base.h"
 
-enum { NESTED = 1, SHADOW = 2, BOTH = NESTED | SHADOW };
+/* How a backend runs a guest: one bit each. EMULATED: shadow paging, and ring 0 in an emulator. */
+enum { NESTED = 1, SHADOW = 2, EMULATED = 4, SHADOWS = SHADOW | EMULATED, ALL = NESTED | SHADOWS };
 enum where { GUEST, KVM }; /* "counters" or "kvm" of the record that counts */
 
 struct event {
     const char *name; /* also in the record that counts */
     unsigned modes;
     enum where where;
-    bool exact;
-    const char *predicted[5]; /* counters of the model, to be added up; ends with NULL */
+    unsigned flags;
+    const char *predicted[5]; /* counters of the model, to be added up; none: it cannot tell */
+};
+enum {
+    EXACT = 1, /* nothing but equality will do */
+    LEVEL = 2, /* not a count but a level: compared is how far it is above its level after boot */
 };
 
 static const struct event events[] = {
-    {"guest_faults", BOTH, GUEST, true, {"guest_faults"}},
-    {"guest_pt_writes", BOTH, GUEST, true, {"guest_pt_writes"}},
-    {"guest_cr3_loads", BOTH, GUEST, true, {"guest_cr3_loads"}},
-    {"guest_invlpgs", BOTH, GUEST, true, {"guest_invlpgs"}},
-    {"pf_taken", NESTED, KVM, false, {"exit_ept_violation"}},
-    {"pf_taken", SHADOW, KVM, false, {"exit_fill", "exit_reflect", "exit_pt_write"}},
-    {"pf_fixed", NESTED, KVM, false, {"exit_ept_violation"}},
-    {"pf_fixed", SHADOW, KVM, false, {"exit_fill"}},
-    {"pf_guest", BOTH, KVM, false, {"exit_reflect"}},
-    {"mmu_pte_write", BOTH, KVM, false, {"exit_pt_write"}},
-    {"invlpg", BOTH, KVM, true, {"exit_invlpg"}},
+    {"guest_faults", ALL, GUEST, EXACT, {"guest_faults"}},
+    {"guest_pt_writes", ALL, GUEST, EXACT, {"guest_pt_writes"}},
+    {"guest_cr3_loads", ALL, GUEST, EXACT, {"guest_cr3_loads"}},
+    {"guest_invlpgs", ALL, GUEST, EXACT, {"guest_invlpgs"}},
+    {"pf_taken", NESTED, KVM, 0, {"exit_ept_violation"}},
+    {"pf_taken",
+     SHADOWS,
+     KVM,
+     0,
+     {"exit_fill", "exit_reflect", "exit_pt_write", "exit_spurious", "exit_retry"}},
+    {"pf_fixed", NESTED, KVM, 0, {"exit_ept_violation"}},
+    {"pf_fixed", SHADOWS, KVM, 0, {"exit_fill"}},
+    {"pf_guest", ALL, KVM, 0, {"exit_reflect"}},
+    {"pf_emulate", ALL, KVM, 0, {"exit_pt_write"}},
+    {"pf_spurious", SHADOWS, KVM, 0, {"exit_spurious"}},
+    {"invlpg", NESTED | SHADOW, KVM, EXACT, {"exit_invlpg"}},
+    {"invlpg", EMULATED, KVM, EXACT, {"guest_invlpgs"}}, /* emulated like every instruction */
+    {"mmu_pte_write", SHADOW, KVM, 0, {"shadow_pt_writes"}},
+    {"mmu_pte_write", EMULATED, KVM, 0, {NULL}}, /* every store of ring 0 */
+    {"mmu_cache_miss", SHADOWS, KVM, 0, {"shadow_pages_made"}},
+    {"mmu_shadow_zapped", SHADOWS, KVM, 0, {"shadow_pages_zapped"}},
+    {"mmu_recycled", SHADOWS, KVM, 0, {"shadow_pages_recycled"}},
+    {"mmu_flooded", SHADOWS, KVM, 0, {"shadow_floods"}},
+    {"mmu_unsync", SHADOWS, KVM, LEVEL, {"shadow_out_of_sync"}},
+    {"pages_4k", SHADOWS, KVM, LEVEL, {"shadow_leaves"}},
 };
 
 const char *const verdict_names[VERDICTS] = {"equal", "within", "off", "unseen"};
 
-static const struct {
-    const char *backend, *strategy;
-} strategies[] = {{"vmx-ept", "ept"},
-                  {"svm-npt", "ept"},
-                  {"vmx-shadow", "shadow-kvm"},
-                  {"svm-shadow", "shadow-kvm"},
-                  {"pvm", "shadow-pvm"}};
+static const struct backend {
+    const char *name, *strategy;
+    unsigned mode;
+} backends[] = {{"vmx-ept", "ept", NESTED},
+                {"svm-npt", "ept", NESTED},
+                {"vmx-shadow", "shadow-kvm", SHADOW},
+                {"svm-shadow", "shadow-kvm", SHADOW},
+                {"pvm", "shadow-pvm", EMULATED}};
+
+static const struct backend *backend_of(const char *name)
+{
+    for (unsigned i = 0; name && i < ARRAY_SIZE(backends); i++)
+        if (strcmp(backends[i].name, name) == 0)
+            return &backends[i];
+    return NULL;
+}
 
 const char *validate_strategy(const char *backend)
 {
-    for (unsigned i = 0; backend && i < ARRAY_SIZE(strategies); i++)
-        if (strcmp(strategies[i].backend, backend) == 0)
-            return strategies[i].strategy;
-    return NULL;
+    const struct backend *b = backend_of(backend);
+    return b ? b->strategy : NULL;
+}
+
+static uint64_t distance(int64_t a, int64_t b)
+{
+    return a > b ? (uint64_t)a - (uint64_t)b : (uint64_t)b - (uint64_t)a;
 }
 
 enum verdict validate_verdict(struct seen predicted, struct seen counted, bool exact)
 {
-    uint64_t p = predicted.v, c = counted.v, distance = p > c ? p - c : c - p;
+    uint64_t apart = distance(predicted.v, counted.v), size = distance(counted.v, 0);
     if (!predicted.is || !counted.is)
         return VERDICT_UNSEEN;
-    if (distance == 0)
+    if (apart == 0)
         return VERDICT_EQUAL;
-    if (exact || (unsigned __int128)distance * 100 > (unsigned __int128)c * VALIDATE_PERCENT)
+    if (exact || (unsigned __int128)apart * 100 > (unsigned __int128)size * VALIDATE_PERCENT)
         return VERDICT_OFF;
     return VERDICT_WITHIN;
 }
@@ -77,8 +108,8 @@ enum verdict validate_verdict(struct seen predicted, struct seen counted, bool e
 
 static struct seen count_of(const json_t *v)
 {
-    json_int_t n = json_integer_value(v);
-    return json_is_integer(v) && n >= 0 ? (struct seen){true, (uint64_t)n} : (struct seen){0};
+    int64_t n = json_integer_value(v);
+    return json_is_integer(v) && n >= 0 ? (struct seen){true, n} : (struct seen){0};
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -103,10 +134,10 @@ static const json_t *phase_of(const json_t *record, const char *name)
 static struct seen predicted_in(const json_t *phase, const struct event *e)
 {
     const json_t *counters = json_object_get(phase, "counters");
-    struct seen sum = {true, 0};
+    struct seen sum = {e->predicted[0] != NULL, 0};
     for (unsigned i = 0; i < ARRAY_SIZE(e->predicted) && e->predicted[i]; i++) {
         struct seen one = count_of(json_object_get(counters, e->predicted[i]));
-        sum.is &= one.is && one.v <= (uint64_t)INT64_MAX - sum.v;
+        sum.is &= one.is && one.v <= INT64_MAX - sum.v;
         sum.v += sum.is ? one.v : 0;
     }
     return sum;
@@ -116,6 +147,19 @@ static struct seen counted_in(const json_t *phase, const struct event *e)
 {
     const json_t *group = json_object_get(phase, e->where == GUEST ? "counters" : "kvm");
     return count_of(json_object_get(group, e->name));
+}
+
+/* A number of one side in a phase. */
+static struct seen number_in(const json_t *record, const char *phase, const struct event *e,
+                             struct seen (*read)(const json_t *, const struct event *))
+{
+    struct seen now = read(phase_of(record, phase), e), then;
+    if (!(e->flags & LEVEL))
+        return now;
+    then = read(phase_of(record, "boot"), e);
+    now.is &= then.is;
+    now.v -= now.is ? then.v : 0; /* both are counts: no overflow */
+    return now;
 }
 
 /* ---- rows ---- */
@@ -128,10 +172,7 @@ static json_t *must(json_t *j)
     return j;
 }
 
-static json_t *value(struct seen s)
-{
-    return must(s.is ? json_integer((json_int_t)s.v) : json_null());
-}
+static json_t *value(struct seen s) { return must(s.is ? json_integer(s.v) : json_null()); }
 
 static void append(json_t *doc, const char *list, json_t *item)
 {
@@ -173,9 +214,10 @@ static void add_constant(json_t *doc, const struct pairing *pair, const struct e
     struct seen n = counted_in(phase_of(pair->kvm, "boot"), e);
     json_t *c = constant_of(doc, pair, e->name);
     if (!c) {
+        struct seen p = predicted_in(phase_of(pair->model, "boot"), e);
         append(doc, "constants",
-               json_pack("{ss ss ss so ss s[]}", "target", pair->target, "paging", pair->paging,
-                         "event", e->name, "counted", value(n), "verdict",
+               json_pack("{ss ss ss so so ss s[]}", "target", pair->target, "paging", pair->paging,
+                         "event", e->name, "predicted", value(p), "counted", value(n), "verdict",
                          verdict_names[n.is ? VERDICT_EQUAL : VERDICT_UNSEEN], "differs"));
         return;
     }
@@ -186,21 +228,28 @@ static void add_constant(json_t *doc, const struct pairing *pair, const struct e
     append(c, "differs", json_pack("{ss so}", "workload", pair->workload, "counted", value(n)));
 }
 
+static void add_event(json_t *doc, const struct pairing *pair, const char *phase,
+                      const struct event *e)
+{
+    struct seen p = number_in(pair->model, phase, e, predicted_in),
+                c = number_in(pair->kvm, phase, e, counted_in);
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", e->name, e->flags & LEVEL ? " since boot" : "");
+    add_row(doc, pair, phase, name, value(p), value(c), validate_verdict(p, c, e->flags & EXACT));
+}
+
 static void add_phase(json_t *doc, const struct pairing *pair, const char *name)
 {
-    const json_t *model = phase_of(pair->model, name), *kvm = phase_of(pair->kvm, name);
-    unsigned mode = strcmp(pair->paging, "ept") == 0 ? NESTED : SHADOW;
+    const struct backend *backend = backend_of(text_of(pair->kvm, "backend"));
     bool boot = strcmp(name, "boot") == 0;
     for (unsigned i = 0; i < ARRAY_SIZE(events); i++) {
         const struct event *e = &events[i];
-        if (!(e->modes & mode))
+        if (!(e->modes & backend->mode))
             continue;
-        if (boot && e->where == KVM) {
+        if (boot && e->where == KVM)
             add_constant(doc, pair, e);
-            continue;
-        }
-        struct seen p = predicted_in(model, e), c = counted_in(kvm, e);
-        add_row(doc, pair, name, e->name, value(p), value(c), validate_verdict(p, c, e->exact));
+        else
+            add_event(doc, pair, name, e);
     }
 }
 
@@ -255,6 +304,8 @@ void validate_add(json_t *doc, const struct pairing *pair)
 {
     const char *p = outcome_of(pair->model), *c = outcome_of(pair->kvm);
     const char *other = other_guest(pair->model, pair->kvm);
+    if (!other && !backend_of(text_of(pair->kvm, "backend")))
+        other = "backend";
     if (strcmp(p, "ok") != 0 || strcmp(c, "ok") != 0 || other) {
         /* Nothing to compare, and that is a disagreement, even when both failed alike. */
         add_row(doc, pair, "end", other ? other : "outcome", must(json_string(p)),

@@ -8,7 +8,7 @@
  *    "runs":      [{target, paging, workload, backend, predicted_by, status, reason}],
  *    "rows":      [{target, paging, workload, phase, event, predicted, counted, difference,
  *                   percent, verdict}],
- *    "constants": [{target, paging, event, counted, verdict, why}],
+ *    "constants": [{target, paging, event, predicted, counted, verdict, differs}],
  *    "summary":   {"equal": n, "within": n, "off": n, "unseen": n, ...},
  *    "tags":      {"predicted": "exact", "counted": "counted"}}
  *
@@ -36,7 +36,7 @@ enum { VALIDATE_PERCENT = 2 }; /* largest difference that still agrees */
 /* ---- validate.c: comparing ---- */
 struct seen {
     bool is; /* false: null */
-    uint64_t v;
+    int64_t v;
 };
 enum verdict { VERDICT_EQUAL, VERDICT_WITHIN, VERDICT_OFF, VERDICT_UNSEEN, VERDICTS };
 extern const char *const verdict_names[VERDICTS];
@@ -65,7 +65,12 @@ size_t validate_count(const json_t *doc, enum verdict);
 /* ---- validate_print.c ---- */
 void validate_print_table(const json_t *doc, bool only_different);
 void validate_print_csv(const json_t *doc, const char *sep);
-/* Points of the figure as TSV; false when there are none. */
+/* The head of the figure's TSV, and the points of a document (NULL: none); false: it has none. */
+void validate_points_head(FILE *tsv);
 bool validate_points(const json_t *doc, FILE *tsv);
+
+/* ---- validate_paper.c ---- */
+/* Tables of a document (NULL: none) for PAPER.md. */
+void validate_print_markdown(const json_t *doc, FILE *);
 
 #endif

@@ -17,7 +17,7 @@
 
 /* ---- verdicts ---- */
 
-static enum verdict of(uint64_t p, uint64_t c, bool exact)
+static enum verdict of(int64_t p, int64_t c, bool exact)
 {
     return validate_verdict((struct seen){true, p}, (struct seen){true, c}, exact);
 }
@@ -35,8 +35,10 @@ static void test_verdicts(void **state)
     assert_int_equal(of(1021, 1000, false), VERDICT_OFF);
     assert_int_equal(of(0, 1, false), VERDICT_OFF); /* all of it */
     assert_int_equal(of(1, 0, false), VERDICT_OFF);
-    assert_int_equal(of(UINT64_MAX, 1, false), VERDICT_OFF);
-    assert_int_equal(of(UINT64_MAX, UINT64_MAX - 1, false), VERDICT_WITHIN);
+    assert_int_equal(of(INT64_MAX, 1, false), VERDICT_OFF);
+    assert_int_equal(of(INT64_MAX, INT64_MAX - 1, false), VERDICT_WITHIN);
+    assert_int_equal(of(INT64_MIN, INT64_MAX, false), VERDICT_OFF);
+    assert_int_equal(of(-1000, -1020, false), VERDICT_WITHIN);
 }
 
 static void test_unseen(void **state)
@@ -69,7 +71,7 @@ static json_t *record(const char *counters, const char *kvm, const char *boot, c
         "{\"workload\": {\"name\": \"touch\", \"params\": {\"pages\": 7}, \"seed\": \"0x2a\"},"
         " \"flush_ceiling\": 33, \"pages\": {\"guest\": \"4k\", \"host\": \"4k\"},"
         " \"levels\": {\"guest\": 4, \"host\": 4}, \"mem\": {\"guest\": 67108864, \"host\": null},"
-        " \"outcome\": {\"status\": \"ok\"}, \"memory_hash\": %s,"
+        " \"outcome\": {\"status\": \"ok\"}, \"memory_hash\": %s, \"backend\": \"svm-npt\","
         " \"phases\": [{\"name\": \"boot\", \"counters\": {\"guest_faults\": 0}, \"kvm\": {%s}},"
         "  {\"name\": \"work\", \"counters\": {%s}, \"kvm\": {%s}}]}",
         hash, boot, counters, kvm);
@@ -94,6 +96,8 @@ static json_t *kvm(const char *counters, const char *stats)
 /* Compare and let go of both. */
 static void add(json_t *doc, const char *paging, json_t *m, json_t *k)
 {
+    if (strcmp(paging, "shadow") == 0)
+        json_object_set_new(k, "backend", json_string("svm-shadow"));
     validate_add(
         doc, &(struct pairing){
                  .target = "labvm", .paging = paging, .workload = "touch", .model = m, .kvm = k});
@@ -159,9 +163,7 @@ static void test_null_sides(void **state)
 {
     json_t *doc = validate_new(42, 64 << 20);
     (void)state;
-    add(doc, "shadow",
-        model(
-            "\"exit_fill\": 5, \"exit_reflect\": null, \"exit_pt_write\": 0, \"guest_faults\": 1"),
+    add(doc, "shadow", model("\"exit_fill\": 5, \"exit_reflect\": null, \"guest_faults\": 1"),
         kvm("\"guest_faults\": null",
             "\"pf_taken\": 5, \"pf_fixed\": null, \"pf_guest\": \"many\", \"mmu_pte_write\": -1"));
     validate_judge(doc);
@@ -172,6 +174,28 @@ static void test_null_sides(void **state)
     assert_true(json_is_null(json_object_get(row(doc, "work", "pf_taken"), "predicted")));
     assert_true(json_is_null(json_object_get(row(doc, "work", "pf_taken"), "difference")));
     assert_true(json_is_null(json_object_get(row(doc, "work", "mmu_pte_write"), "counted")));
+    json_decref(doc);
+}
+
+/* A level is compared by how far it is from its level after boot, on each side. */
+static void test_levels(void **state)
+{
+    json_t *doc = validate_new(42, 64 << 20), *m = model("\"shadow_leaves\": 101"),
+           *k = record("", "\"pages_4k\": 122", "\"pages_4k\": 22", "null");
+    (void)state;
+    json_object_set_new(
+        json_object_get(json_array_get(json_object_get(m, "phases"), 0), "counters"),
+        "shadow_leaves", json_integer(1));
+    add(doc, "shadow", json_incref(m), json_incref(k));
+    assert_string_equal(verdict(doc, "work", "pages_4k since boot"), "equal");
+    assert_int_equal(integer(row(doc, "work", "pages_4k since boot"), "counted"), 100);
+    json_decref(doc);
+    json_object_set_new(json_object_get(json_array_get(json_object_get(k, "phases"), 1), "kvm"),
+                        "pages_4k", json_integer(20)); /* lower than after boot */
+    doc = validate_new(42, 64 << 20);
+    add(doc, "shadow", m, k);
+    assert_int_equal(integer(row(doc, "work", "pages_4k since boot"), "counted"), -2);
+    assert_string_equal(verdict(doc, "work", "pages_4k since boot"), "off");
     json_decref(doc);
 }
 
@@ -339,19 +363,13 @@ static void test_guests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),
-        cmocka_unit_test(test_unseen),
-        cmocka_unit_test(test_strategies),
-        cmocka_unit_test(test_equal_records),
-        cmocka_unit_test(test_off_by_one),
-        cmocka_unit_test(test_null_sides),
-        cmocka_unit_test(test_nothing_compared),
-        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_percent),
-        cmocka_unit_test(test_constants),
-        cmocka_unit_test(test_nothing_to_compare),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_points),
+        cmocka_unit_test(test_verdicts),   cmocka_unit_test(test_unseen),
+        cmocka_unit_test(test_strategies), cmocka_unit_test(test_equal_records),
+        cmocka_unit_test(test_off_by_one), cmocka_unit_test(test_null_sides),
+        cmocka_unit_test(test_levels),     cmocka_unit_test(test_nothing_compared),
+        cmocka_unit_test(test_hash),       cmocka_unit_test(test_percent),
+        cmocka_unit_test(test_constants),  cmocka_unit_test(test_nothing_to_compare),
+        cmocka_unit_test(test_garbage),    cmocka_unit_test(test_points),
         cmocka_unit_test(test_guests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
