@@ -1,0 +1,104 @@
+/* validate.c: what the model predicts beside what real KVMs count, for every workload.
+ *
+ * A cell is one `nestbed validate` on one machine: the KVM inside the emulated machine in both
+ * modes, and the KVM of this host in the mode it has. Where one cannot run its cell is skipped, and
+ * what PAPER.md says of it stays. Verdicts are results here, so a cell does not fail by them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "bench/bench_fig.h"
+#include "bench/bench_util.h"
+#include "bench/validate.h"
+
+static const struct {
+    const char *target;
+    double seconds;
+    uint64_t ram;
+} machines[] = {{"labvm", 30, 1536 << 20}, {"host", 8, 128 << 20}};
+
+static void plan(struct plan *p)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+        plan_add(p, (struct cell_spec){.experiment = "validate",
+                                       .seed_key = "validate",
+                                       .kind = CELL_COUNTED,
+                                       .name = strf("validate/target:%s", machines[i].target),
+                                       .command = strf("validate --targets %s%s --json --verdicts",
+                                                       machines[i].target,
+                                                       p->scale == SCALE_QUICK ? " --quick" : ""),
+                                       .seconds = machines[i].seconds,
+                                       .ram = machines[i].ram});
+}
+
+/* The document of a machine, or NULL. */
+static json_t *document(const struct results *r, unsigned machine)
+{
+    json_t *doc = results_record(r, "validate/target:%s", machines[machine].target);
+    const char *schema = json_string_value(json_object_get(doc, "schema"));
+    return schema && strcmp(schema, VALIDATE_SCHEMA) == 0 ? doc : NULL;
+}
+
+static bool fig(const struct results *r, FILE *f)
+{
+    bool any = false;
+    validate_points_head(f);
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+        any |= validate_points(document(r, i), f);
+    return any;
+}
+
+/* Rows of both documents with a verdict. */
+static size_t count(const struct results *r, enum verdict v)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+        n += validate_count(document(r, i), v);
+    return n;
+}
+
+static void facts(const struct results *r, json_t *f)
+{
+    size_t equal = count(r, VERDICT_EQUAL), within = count(r, VERDICT_WITHIN),
+           off = count(r, VERDICT_OFF), len;
+    char *text;
+    if (equal + within + off == 0)
+        return;
+    fact(f, "validate.rows", FACT_MEASURED, "%zu", equal + within + off);
+    fact(f, "validate.equal", FACT_MEASURED, "%zu", equal);
+    fact(f, "validate.within", FACT_MEASURED, "%zu", within);
+    fact(f, "validate.off", FACT_MEASURED, "%zu", off);
+    fact(f, "validate.verdict", FACT_MEASURED, "%s", off ? "does not hold" : "holds");
+    FILE *t = open_memstream(&text, &len);
+    if (!t)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+        validate_print_markdown(document(r, i), t);
+    fclose(t);
+    fact(f, "validate.table", FACT_MEASURED, "\n%s", text);
+    free(text);
+}
+
+static void say(const struct results *r, FILE *f)
+{
+    size_t equal = count(r, VERDICT_EQUAL), within = count(r, VERDICT_WITHIN),
+           off = count(r, VERDICT_OFF);
+    if (equal + within + off)
+        fprintf(f,
+                "model and real KVM: of %zu events %zu are equal, %zu within %d %%, %zu off  "
+                "[predicted: exact; counted: counted]\n",
+                equal + within + off, equal, within, VALIDATE_PERCENT, off);
+}
+
+EMBED(validate_gp, "bench/plots/validate.gp");
+static struct figure figures[] = {
+    {6, "fig6",
+     "Events of every workload as the model predicts them and as a real KVM counts them; the band "
+     "is 2 %",
+     "predicted: exact; counted: counted", validate_gp, fig},
+    {0},
+};
+REGISTER(experiment, validate,
+         .summary = "every workload on the model and on real KVMs, event by event", .plan = plan,
+         .figures = figures, .facts = facts, .say = say);
