@@ -1,9 +1,12 @@
 /* cmd_boot.c: `nestbed boot`: run a multiboot test image on our VMM and pass on how it ended. */
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "bench/bench_util.h"
@@ -13,6 +16,7 @@
 #include "vmm/boot.h"
 
 #define BOOT_SCHEMA "nestbed-boot/1"
+#define MAX_IMAGE (1ull << 30)
 
 enum { KEY_MEM = 0x100, KEY_SMP, KEY_TIMEOUT, KEY_ENV, KEY_INITRD, KEY_JSON };
 enum { DEFAULT_TIMEOUT = 90, MAX_ENV = 64 << 10, MAX_STATUS = 255 };
@@ -186,12 +190,19 @@ static void print_record(const struct boot_config *c, const struct boot_options 
 }
 
 /* ---- the run ---- */
-static char *input(const char *what, const char *path, size_t *n)
+/* A regular file of at most `max` bytes: a device or a pipe has no end. */
+static char *input(const char *what, const char *path, uint64_t max, size_t *n)
 {
-    errno = 0;
-    char *text = read_file(path, n);
-    if (!text)
-        die(NB_NOINPUT, "%s %s: %s", what, path, errno ? strerror(errno) : "cannot be read");
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        die(NB_NOINPUT, "%s %s: %s", what, path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        die(NB_NOINPUT, "%s %s: not a regular file", what, path);
+    if ((uint64_t)st.st_size > max)
+        die(NB_DATAERR, "%s %s: larger than %" PRIu64 " bytes", what, path, max);
+    char *text = read_fd(fd, n);
+    close(fd);
     return text;
 }
 
@@ -213,9 +224,7 @@ static char *command_line(const struct boot_options *o)
 static char *environment(const struct boot_options *o, size_t *n)
 {
     size_t file = 0;
-    char *text = o->initrd ? input("--initrd", o->initrd, &file) : NULL;
-    if (file > MAX_ENV)
-        die(NB_USAGE, "--initrd %s: an environment text has at most %d bytes", o->initrd, MAX_ENV);
+    char *text = o->initrd ? input("--initrd", o->initrd, MAX_ENV, &file) : NULL;
     *n = 0;
     if (!text && !o->nenv)
         return NULL;
@@ -249,7 +258,7 @@ static int cmd_boot(int argc, char **argv)
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
     struct boot_config c = {
         .mem = o.mem, .cpus = o.smp, .timeout = o.timeout, .out = o.json ? NULL : stdout};
-    char *image = input("boot", o.image, &c.image_bytes), *line = command_line(&o);
+    char *image = input("boot", o.image, MAX_IMAGE, &c.image_bytes), *line = command_line(&o);
     char *env = environment(&o, &c.env_bytes);
     c.image = image;
     c.cmdline = line;

@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# boot.bats: test images on KVM: text, exit status, CPUs, devices, crashes, time, wrong files.
+
+bats_require_minimum_version 1.5.0
+load common
+
+guests() {
+    guest=$(dirname "$nestbed")/guests
+    [ -f "$guest/info.flat" ] || skip "no test images beside $nestbed: make builds them"
+}
+
+with_kvm() {
+    guests
+    if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then
+        skip "/dev/kvm is missing or not ours to open"
+    fi
+}
+
+@test "the guest's text is standard output, its exit code the status" {
+    with_kvm
+    nb boot "$guest/info.flat" --not-an-option 7
+    [ "$status" -eq 7 ]
+    [ -z "$err" ]
+    [[ "$output" == *"cmdline $guest/info.flat --not-an-option 7"* ]]
+    [[ "$output" == *"cpus 00000001"* ]]
+    for code in 0 1; do
+        nb boot "$guest/info.flat" "$code"
+        [ "$status" -eq "$code" ]
+    done
+}
+
+@test "memory, CPUs and environment are as asked for" {
+    with_kvm
+    printf 'FIRST=1\nSECOND=two' > lines
+    nb boot --mem 64M --smp 3 --initrd lines --env THIRD=3 "$guest/info.flat" 0
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"mem_upper 0000fc00"* ]]
+    [[ "$output" == *"cpus 00000003"* ]]
+    [[ "$output" == *$'environment FIRST=1\nSECOND=two\nTHIRD=3\n'* ]]
+}
+
+@test "memory above 3 GiB is a second region from 4 GiB on" {
+    with_kvm
+    nb boot --mem 4G "$guest/info.flat" 0
+    [ "$status" -eq 0 ]
+    [[ "$output" == *"mem_upper 002ffc00"* ]]
+    [[ "$output" == *"regions 00000030"* ]]
+}
+
+@test "every device answers" {
+    with_kvm
+    nb boot --timeout 20 "$guest/devices.flat"
+    echo "$output $err"
+    [ "$status" -eq 0 ]
+    [ "$output" = "devices ok" ]
+}
+
+@test "other CPUs start at INIT and SIPI" {
+    with_kvm
+    nb boot --smp 4 --timeout 20 "$guest/smp.flat"
+    [ "$status" -eq 0 ]
+    [ "$output" = "others 00000003" ]
+}
+
+@test "a crash is one line with RIP and bytes, status 1" {
+    with_kvm
+    nb boot "$guest/crash.flat"
+    [ "$status" -eq 1 ]
+    [ "$output" = "about to crash" ]
+    [ "$(wc -l <<< "$err")" -eq 1 ]
+    [[ "$err" == *"triple fault"* ]]
+    [[ "$err" == *"bytes 0f 0b"* || "$err" == *"does not keep RIP"* ]]
+}
+
+@test "a guest that never ends: status 124, what it said is kept" {
+    with_kvm
+    nb boot --timeout 0.2 --smp 2 "$guest/spin.flat"
+    [ "$status" -eq 124 ]
+    [ "$output" = spinning ]
+    [[ "$err" == *"0.2 seconds"* ]]
+}
+
+@test "the record tells the same" {
+    with_kvm
+    nb boot --json --smp 2 "$guest/smp.flat" word
+    [ "$status" -eq 0 ]
+    jq -e '.schema == "nestbed-boot/1" and .end == "exited" and .code == 0 and .smp == 2 and
+        .arguments == ["word"] and .console == "others 00000001\n" and .user_exits.io > 10 and
+        (.kvm == null or .kvm.exits > 0) and .wall_seconds > 0' <<< "$output"
+    run --separate-stderr "$nestbed" boot --json "$guest/crash.flat"
+    [ "$status" -eq 1 ]
+    jq -e '.end == "crashed" and .code == null and (.detail | contains("triple fault"))' <<< "$output"
+}
+
+@test "under kvm_pvm io_exits is null, not 0" {
+    with_kvm
+    [ -d /sys/module/kvm_pvm ] || skip "this KVM is not kvm_pvm"
+    nb boot --json "$guest/info.flat" 0
+    jq -e '.backend == "pvm" and .kvm.io_exits == null and .kvm.exits > 0' <<< "$output"
+}
+
+@test "files that are no such image: 65, missing ones: 66" {
+    guests
+    nb boot no-such-file
+    fail_line 66 "No such file"
+    echo text > text
+    nb boot text
+    fail_line 65 "not an ELF file"
+    : > empty
+    nb boot empty
+    fail_line 65 "not an ELF file"
+    head -c 100 "$guest/info.flat" > short
+    nb boot short
+    [ "$status" -eq 65 ]
+    nb boot "$nestbed"
+    fail_line 65 "ELF32"
+    nb boot .
+    fail_line 66 "not a regular file"
+    nb boot /dev/zero
+    fail_line 66 "not a regular file"
+}
+
+@test "wrong options are refused in one line" {
+    guests
+    nb boot
+    fail_line 64 "which image"
+    nb boot --smp 0 "$guest/info.flat"
+    fail_line 64 "--smp"
+    nb boot --smp 65 "$guest/info.flat"
+    fail_line 64 "--smp"
+    nb boot --mem 100 "$guest/info.flat"
+    fail_line 64 "--mem"
+    nb boot --mem 1M "$guest/info.flat"
+    fail_line 64 "--mem"
+    nb boot --timeout never "$guest/info.flat"
+    fail_line 64 "--timeout"
+    nb boot --env NOVALUE "$guest/info.flat"
+    fail_line 64 "KEY=VALUE"
+    nb boot --initrd none "$guest/info.flat"
+    fail_line 66 "--initrd none"
+}
+
+@test "without /dev/kvm: 69 and what to do" {
+    guests
+    [ -e /dev/kvm ] && skip "there is a /dev/kvm here"
+    nb boot "$guest/info.flat"
+    fail_line 69 "/dev/kvm"
+}
