@@ -104,13 +104,21 @@ static bool switch_root(struct kmmu *k, struct kvcpu *v, uint64_t cr3)
 
 static enum kpf kernel_fault(struct mmu *m, gva_t va, bool write, uint64_t addr);
 
-/* The next instruction: the image's code must be mapped. */
-static void run_image(struct mmu *m)
+/* The image's code is used: run, or stored into. */
+static void use_image(struct mmu *m, bool write)
 {
     bool present;
-    while (!kmmu_permits(m->vm->state, vcpu(m)->cur.page, KHALF_IMAGE + KHALF_TEXT_GPA, false,
+    while (!kmmu_permits(m->vm->state, vcpu(m)->cur.page, KHALF_IMAGE + KHALF_TEXT_GPA, write,
                          &present))
-        kernel_fault(m, KHALF_IMAGE + KHALF_TEXT_GPA, false, KHALF_TEXT_GPA);
+        kernel_fault(m, KHALF_IMAGE + KHALF_TEXT_GPA, write, KHALF_TEXT_GPA);
+}
+
+/* The next instruction. The emulator needs no tables to run the kernel at the VMM's root. */
+static void run_image(struct mmu *m)
+{
+    const struct kmmu *k = m->vm->state;
+    if (!k->emulated || m->guest_root >> PAGE_SHIFT != KHALF_BOOT_ROOT)
+        use_image(m, false);
 }
 
 /* Before the guest goes on: let go of invalid roots, have a current one, flush what went. */
@@ -285,8 +293,6 @@ static void give_kernel_entry(struct mmu *m, gpa_t root)
 static void first_entry(struct mmu *m)
 {
     struct kvcpu *v = vcpu(m);
-    if (v->cur.page)
-        return;
     v->cr3 = (uint64_t)KHALF_BOOT_ROOT << PAGE_SHIFT;
     m->guest_root = v->cr3;
     enter(m);
@@ -310,7 +316,9 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
     struct kmmu *k = m->vm->state;
     struct kvcpu *v = vcpu(m);
     uint64_t root = cr3 & ~CR3_KEEP;
-    first_entry(m);
+    bool first = !v->cur.page;
+    if (first)
+        first_entry(m);
     give_kernel_entry(m, cr3 & PTE_ADDR);
     if (!k->emulated)
         mmu_exit(m, CTR_exit_cr3, cr3);
@@ -326,6 +334,8 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
     mmu_load_tag(m, cr3);
     enter(m);
     run_image(m);
+    if (first) /* the image stores once into each of its pages */
+        use_image(m, true);
     kmmu_settle(k);
 }
 

@@ -25,7 +25,7 @@
  *
  * Invariants (kmmu_check verifies all):
  *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block; or it
- *      is the kernel's, read-only, and maps the page of zeroes.
+ *      is the kernel's, read-only, and maps the page of zeroes; or it is the image's.
  *  (2) a leaf of an indirect user page that is not unsync agrees with its guest entry: present,
  *      accessed, same frame, writable only if the guest entry is writable and dirty.
  *  (3) a writable leaf covers no tracked gfn, and no table of an indirect page that is not unsync.
@@ -141,9 +141,11 @@ static inline bool kmmu_symbolic(const struct kpage *p)
 {
     return !p->direct && p->gfn < KHALF_FRAMES;
 }
-/* The host could map this frame writable at once. */
+/* The host could map this frame writable at once. The image's frames it has from the start. */
 static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
 {
+    if (g < KHALF_FRAMES)
+        return true;
     return g < k->vm->gm->frames && gmem_state(k->vm->gm, gfn(g)) == PG_RESIDENT &&
            !(k->flags[g] & GF_ZERO);
 }
@@ -233,7 +235,7 @@ struct kfault {
 };
 /* Handle one. May make frames resident; ends the VM when there are none. */
 enum kpf kmmu_fault(struct mmu *, struct kmmu *, struct kpage *root, struct kfault *);
-/* What the shadow tables allow now; marks the sPTE accessed when it allows it. *present as in kfault. */
+/* What the shadow tables allow now; marks the sPTE as hardware does when they allow it. *present as in kfault. */
 bool kmmu_permits(struct kmmu *, struct kpage *root, gva_t va, bool write, bool *present);
 
 /* ---- shadow_kvm_check.c ---- */

@@ -45,7 +45,7 @@ static const char *check_leaf(const struct kmmu *k, const struct kpage *p, unsig
     hpa_t to = kmmu_maps(k, g, e & PTE_U ? ACC_U : 0);
     if (to != (e & PTE_ADDR) || (to && n > 1ull << gmem_order(gm, gfn(g))) || (!to && n > 1))
         return "shadow-kvm (1) a leaf does not map gmem's frame";
-    if (!to && ((e & PTE_W) || (!p->direct && !kmmu_symbolic(p))))
+    if (!to && !kmmu_symbolic(p) && ((e & PTE_W) || !p->direct))
         return "shadow-kvm (1) a leaf maps a frame that is not there";
     if (e & PTE_W)
         why = check_writable(k, g, n);

@@ -115,7 +115,7 @@ static void back(struct mmu *m, uint64_t g)
  * there read zeroes, and leave it so. */
 static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
 {
-    bool there = gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
+    bool there = g < KHALF_FRAMES || gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
     bool zero = k->flags[g] & GF_ZERO;
     if (f->write && zero) {
         break_zero(k, g);
@@ -226,6 +226,6 @@ bool kmmu_permits(struct kmmu *k, struct kpage *root, gva_t va, bool write, bool
     *present = *e & PTE_P;
     if (!*present || (write && !(*e & PTE_W)))
         return false;
-    *e |= PTE_A;
+    *e |= write ? PTE_A | PTE_D : PTE_A;
     return true;
 }

@@ -484,7 +484,8 @@ static bool unsync_pages(struct kmmu *k, const struct kleaf *l)
     return true;
 }
 
-/* The sPTE, and whether a store could not be allowed. */
+/* The sPTE, and whether a store could not be allowed. Linux 6.1 leaves D to the hardware when a
+ * writable leaf is made again; later ones set it always. */
 static uint64_t make_leaf(struct kmmu *k, const struct kpage *p, uint64_t old, hpa_t to,
                           const struct kleaf *l, bool *protected)
 {
@@ -492,11 +493,12 @@ static uint64_t make_leaf(struct kmmu *k, const struct kpage *p, uint64_t old, h
                  (l->access & ACC_U ? PTE_U : 0) | (p->level > 1 ? PTE_PS : 0);
     if (!(l->access & ACC_W) || !l->host_writable)
         return e;
-    if (!(old & PTE_W) && !unsync_pages(k, l)) {
-        *protected = true;
-        return e;
-    }
-    return e | PTE_W | PTE_D;
+    if (old & PTE_W)
+        return k->emulated ? e | PTE_W | PTE_D : e | PTE_W;
+    if (unsync_pages(k, l))
+        return e | PTE_W | PTE_D;
+    *protected = true;
+    return e;
 }
 
 /* Make room for a leaf that maps `to`; the old leaf when it maps the same already. */
@@ -515,7 +517,7 @@ enum kpf kmmu_set_leaf(struct kmmu *k, struct kpage *p, unsigned idx, const stru
     bool protected = false;
     hpa_t to = kmmu_maps(k, l->gfn, l->access);
     uint64_t old = displace(k, p, idx, to), e = make_leaf(k, p, old, to, l, &protected);
-    if (old & ~e & (PTE_W | PTE_A))
+    if (old & ~e & (PTE_W | PTE_A | PTE_D))
         k->flush = true;
     *kmmu_spte(k, p, idx) = e;
     if (!old) {
