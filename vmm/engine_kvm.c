@@ -14,9 +14,22 @@
  *   exit_ept_violation kvm.pf_taken: each one is a fault in the nested table
  *  with shadow paging:
  *   exit_reflect       kvm.pf_guest: page faults passed on to the guest
- *   exit_fill          kvm.pf_taken - pf_guest - pf_emulate: hidden faults
- *   exit_pt_write      kvm.mmu_pte_write; unseen on pvm, where it counts every store of ring 0
+ *   exit_fill          kvm.pf_fixed: hidden faults that were repaired
+ *   exit_spurious      kvm.pf_spurious
+ *   exit_pt_write      kvm.pf_emulate; unseen on pvm, whose emulator needs no fault to see a write
+ *   exit_retry         what is left of kvm.pf_taken
  *   exit_invlpg        kvm.invlpg
+ *   shadow_*           kvm.mmu_cache_miss, mmu_shadow_zapped, mmu_recycled, mmu_flooded, mmu_unsync
+ *                      and pages_4k + pages_2m + pages_1g
+ *   shadow_pt_writes   kvm.mmu_pte_write; unseen on pvm, where it counts every store of ring 0
+ *
+ * Fills of the work phase of `touch`, N pages: pvm N. EPT and NPT N + T, T = new guest tables, since
+ * the kernel's first store into one is a violation. Shadow without pvm N + T + L, L = leaf tables
+ * among them: the second store into a table that is shadowed by then makes it unsynchronised. What
+ * else one sees in the total is in phase "boot" (image, kernel memory, the first root).
+ *
+ * A page that is read before it is written costs two violations or fills where the host maps its page
+ * of zeroes for the read (anonymous memory; host.backing=memfd does not).
  *
  * A phase ends with the guest's call that begins the next one, so each has that one exit_hypercall.
  * Phase "boot" begins at the first entry. Its counts contain what only a real machine has: first
@@ -75,23 +88,62 @@ static void see_stat(const struct session *s, const struct kvm_snapshot *snap, s
         see(c, id, v);
 }
 
+static uint64_t stat_or_0(const struct session *s, const struct kvm_snapshot *snap,
+                          const char *name)
+{
+    uint64_t v = 0;
+    stat_value(s, snap, name, &v);
+    return v;
+}
+
+/* Page faults that ended neither way. */
+static void see_retries(const struct session *s, const struct kvm_snapshot *snap,
+                        struct counters *c)
+{
+    static const char *const ends[] = {"pf_fixed", "pf_guest", "pf_emulate", "pf_spurious"};
+    uint64_t left, v;
+    if (!stat_value(s, snap, "pf_taken", &left))
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(ends); i++) {
+        if (!stat_value(s, snap, ends[i], &v))
+            return;
+        left -= v;
+    }
+    see(c, CTR_exit_retry, left);
+}
+
+static void see_shadow(const struct session *s, const struct kvm_snapshot *snap, struct counters *c)
+{
+    static const struct {
+        enum counter_id id;
+        const char *name;
+    } same[] = {{CTR_exit_reflect, "pf_guest"},
+                {CTR_exit_fill, "pf_fixed"},
+                {CTR_exit_spurious, "pf_spurious"},
+                {CTR_exit_invlpg, "invlpg"},
+                {CTR_shadow_pages_made, "mmu_cache_miss"},
+                {CTR_shadow_pages_zapped, "mmu_shadow_zapped"},
+                {CTR_shadow_pages_recycled, "mmu_recycled"},
+                {CTR_shadow_floods, "mmu_flooded"},
+                {CTR_shadow_out_of_sync, "mmu_unsync"},
+                {CTR_shadow_leaves, "pages_4k"}};
+    for (unsigned i = 0; i < ARRAY_SIZE(same); i++)
+        see_stat(s, snap, c, same[i].id, same[i].name);
+    c->shadow_leaves += stat_or_0(s, snap, "pages_2m") + stat_or_0(s, snap, "pages_1g");
+    see_retries(s, snap, c);
+    if (s->m->vm->host->emulates_ring0)
+        return;
+    see_stat(s, snap, c, CTR_exit_pt_write, "pf_emulate");
+    see_stat(s, snap, c, CTR_shadow_pt_writes, "mmu_pte_write");
+}
+
 static void see_faults(const struct session *s, const struct kvm_snapshot *snap, struct counters *c)
 {
-    const struct kvm_host *h = s->m->vm->host;
-    uint64_t taken, guest, emulated;
-    if (strcmp(h->paging, "ept") == 0) {
+    const char *paging = s->m->vm->host->paging;
+    if (strcmp(paging, "ept") == 0)
         see_stat(s, snap, c, CTR_exit_ept_violation, "pf_taken");
-        return;
-    }
-    if (strcmp(h->paging, "shadow") != 0)
-        return;
-    see_stat(s, snap, c, CTR_exit_reflect, "pf_guest");
-    see_stat(s, snap, c, CTR_exit_invlpg, "invlpg");
-    if (!h->emulates_ring0)
-        see_stat(s, snap, c, CTR_exit_pt_write, "mmu_pte_write");
-    if (stat_value(s, snap, "pf_taken", &taken) && stat_value(s, snap, "pf_guest", &guest) &&
-        stat_value(s, snap, "pf_emulate", &emulated))
-        see(c, CTR_exit_fill, taken - guest - emulated);
+    else if (strcmp(paging, "shadow") == 0)
+        see_shadow(s, snap, c);
 }
 
 static void see_exits(const struct session *s, const struct kvm_snapshot *snap, struct counters *c)
