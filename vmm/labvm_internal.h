@@ -5,6 +5,7 @@
  *   labvm_cache.c   the kernel package, and what is missing
  *   labvm_qemu.c    QEMU's command line, and its process
  *   labvm.c         a plan from the first job to the last
+ *   labvm_record.c  a record that came back
  *   labvm_init.c    the other side: process 1 of the machine
  *
  * Frames. The plan (a file of the initramfs) and the results (bytes written to a debug console port)
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "vmm/engine.h"
 #include "vmm/labvm.h"
 
 /* ---- frames (labvm_wire.c) ---- */
@@ -86,6 +88,9 @@ struct labvm_stream {
 /* Take n more bytes. False: the stream is broken, or init gave up; why in err. */
 bool labvm_stream_feed(struct labvm_stream *, const char *p, size_t n, char *err, size_t errlen);
 void labvm_stream_free(struct labvm_stream *);
+
+/* What `run --engine kvm --json` printed, as a result (labvm_record.c). False: it is damaged. */
+bool labvm_record(const char *text, struct result *, char *err, size_t errlen);
 
 /* ---- initramfs (labvm_cpio.c): "newc" archive, as the kernel's early userspace reads it ---- */
 struct cpio {
