@@ -1,0 +1,113 @@
+#!/usr/bin/env bats
+# kvm.bats: `nestbed run --engine kvm`: the record, agreement with the model, and what it refuses.
+
+bats_require_minimum_version 1.5.0
+load common
+
+need_kvm() {
+    { [ -r /dev/kvm ] && [ -w /dev/kvm ]; } || skip "there is no /dev/kvm that we may open"
+}
+
+KVM=(run --engine kvm --mem 64M --timeout 30)
+TOUCH=(--workload touch --set pages=200 --set rounds=2)
+
+# The mode this host's KVM is not in.
+other_mode() {
+    nb "${KVM[@]}" "${TOUCH[@]}" --json
+    [ "$(jq -r .paging <<< "$output")" = shadow ] && echo ept || echo shadow
+}
+
+@test "kvm: the record names backend and mode; statistics per phase add up" {
+    need_kvm
+    nb "${KVM[@]}" "${TOUCH[@]}" --json
+    [ "$status" -eq 0 ]
+    jq -e '.engine == "kvm" and .outcome.status == "ok"
+        and (.paging == "ept" or .paging == "shadow")
+        and (.backend | test("^(vmx-ept|vmx-shadow|svm-npt|svm-shadow|pvm)$"))' <<< "$output"
+    jq -e '[.phases[].name] == ["boot", "setup", "work"] and all(.phases[]; .ns > 0)' <<< "$output"
+    jq -e '([.phases[].kvm.pf_fixed] | add) == .kvm.pf_fixed and .kvm.pf_fixed >= 200' <<< "$output"
+    jq -e '([.phases[].counters.guest_faults] | add) == .counters.guest_faults' <<< "$output"
+}
+
+@test "kvm: what it cannot count is null, not 0" {
+    need_kvm
+    nb "${KVM[@]}" "${TOUCH[@]}" --json
+    jq -e '.counters | .accesses == null and .walks == null and .tlb_l1_misses == null' <<< "$output"
+    jq -e '.backend != "pvm" or (.kvm.io_exits == null and .counters.exits == null)' <<< "$output"
+    jq -e 'if .paging == "ept" then .counters.exit_fill == null and .counters.exit_ept_violation > 0
+        else .counters.exit_fill > 0 and .counters.exit_ept_violation == null end' <<< "$output"
+}
+
+@test "kvm: events and memory are the model's" {
+    need_kvm
+    local events='[.memory_hash, [.phases[] | [.name, (.counters |
+        .guest_faults, .guest_pt_writes, .guest_cr3_loads, .guest_invlpgs, .guest_pt_bytes)]]]'
+    local job=(--workload forkcow --set procs=2 --set pages=50 --set run.hash=1 --json)
+    nb "${KVM[@]}" "${job[@]}"
+    [ "$status" -eq 0 ]
+    local real
+    real=$(jq -c "$events" <<< "$output")
+    nb run --engine model --cpu plain --mem 64M "${job[@]}"
+    [ "$status" -eq 0 ]
+    [ "$(jq -c "$events" <<< "$output")" = "$real" ]
+    [[ "$real" != '[null'* ]]
+}
+
+@test "kvm: memory from a memfd, and huge pages asked for" {
+    need_kvm
+    nb "${KVM[@]}" "${TOUCH[@]}" --set host.backing=memfd --json
+    [ "$status" -eq 0 ]
+    nb "${KVM[@]}" "${TOUCH[@]}" --host-page thp --json
+    [ "$status" -eq 0 ]
+}
+
+@test "kvm: the other mode is refused, with the three ways out" {
+    need_kvm
+    local other
+    other=$(other_mode)
+    nb "${KVM[@]}" "${TOUCH[@]}" --paging "$other"
+    fail_line 69 "--paging $other: this host's KVM is in mode"
+    [[ "$err" == *"npt="* && "$err" == *"--reload-kvm"* && "$err" == *"--engine labvm"* ]]
+}
+
+@test "kvm: strategies, traces and options of the model alone are refused" {
+    nb "${KVM[@]}" "${TOUCH[@]}" --paging native
+    fail_line 64 "--paging native"
+    nb "${KVM[@]}" --trace "$repo/workloads/traces/shell.nbt"
+    fail_line 64 "model"
+    nb "${KVM[@]}" "${TOUCH[@]}" --set run.events=events.txt
+    fail_line 64 "run.events"
+}
+
+@test "kvm: a guest that does not end is ended: exit 124" {
+    need_kvm
+    nb "${KVM[@]}" --timeout 0.1 --workload gups --set size=32M --set updates=1000000000
+    [ "$status" -eq 124 ]
+    [[ "$err" == *"0.1 seconds"* ]]
+}
+
+@test "kvm: a guest without memory is an outcome" {
+    need_kvm
+    nb "${KVM[@]}" --workload touch --set pages=100000 --set rounds=1 --json
+    [ "$status" -eq 1 ]
+    [ "$(jq -r .outcome.status <<< "$output")" = guest_oom ]
+    [[ "$err" == *"--mem"* ]]
+}
+
+@test "kvm: sizes no guest can have are refused" {
+    nb run --engine kvm --mem 300G "${TOUCH[@]}"
+    fail_line 64 "256G"
+    nb run --engine kvm --mem 2M "${TOUCH[@]}"
+    fail_line 64 "too small"
+}
+
+@test "kvm: without permission or device: exit 69, one line" {
+    command -v setpriv > /dev/null || skip "setpriv is missing"
+    [ "$(id -u)" -eq 0 ] || skip "only root can become a user without rights"
+    run setpriv --reuid 65534 --clear-groups test -r /dev/kvm -a -w /dev/kvm
+    [ "$status" -ne 0 ] || skip "every user may open /dev/kvm here"
+    setpriv --reuid 65534 --clear-groups test -x "$nestbed" || skip "the program is in a private folder"
+    run --separate-stderr setpriv --reuid 65534 --clear-groups "$nestbed" "${KVM[@]}" "${TOUCH[@]}"
+    err=$stderr
+    fail_line 69 "/dev/kvm"
+}
