@@ -86,12 +86,14 @@ $(B)/%.o: %.c $(B)/flags | $(B)/deps-build
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# Multiboot images, 32-bit code at 4 MiB, for the tests of `nestbed boot`.
-$(B)/guests/%.flat: tests/guests/%.S tests/guests/multiboot.h $(B)/flags | $(B)/deps-build
+# Multiboot images for the tests of `nestbed boot`: 64-bit objects, so that they may hold both kinds of
+# code, in an ELF32 file.
+$(B)/guests/%.flat: tests/guests/%.S tests/guests/multiboot.h tests/guests/image.ld $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(call say,GUEST,$@)
-	$(Q)$(CC) -m32 -I. -c -o $(@:.flat=.o) $<
-	$(Q)$(LD) -m elf_i386 -static -nostdlib -z noexecstack -Ttext=0x400000 -e start -o $@ $(@:.flat=.o)
+	$(Q)$(CC) -m64 -I. -c -o $(@:.flat=.o) $<
+	$(Q)$(LD) -m elf_x86_64 -static -nostdlib -z noexecstack -T tests/guests/image.ld -o $(@:.flat=.elf) $(@:.flat=.o)
+	$(Q)$(OBJCOPY) -O elf32-i386 $(@:.flat=.elf) $@
 
 # A file that changes when what it is made of does, and only then.
 define stamp

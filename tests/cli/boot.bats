@@ -55,6 +55,13 @@ with_kvm() {
     [ "$output" = "devices ok" ]
 }
 
+@test "64-bit images: exceptions, the local APIC's timer, x2APIC" {
+    with_kvm
+    nb boot --timeout 20 "$guest/long.flat"
+    echo "$err"
+    [ "$status" -eq 0 ]
+}
+
 @test "other CPUs start at INIT and SIPI" {
     with_kvm
     nb boot --smp 4 --timeout 20 "$guest/smp.flat"

@@ -1,7 +1,8 @@
-/* multiboot.h: what the boot test images begin with, and their few output routines.
+/* multiboot.h: what the test images of `nestbed boot` begin with, and their few output routines.
  *
- * Each image is 32-bit code at 4 MiB: a multiboot header, then `start`. Includes come first in a .S
- * file; routines keep all registers but EAX.
+ * An image is a multiboot header and 32-bit code from `start` on, which sets a stack, keeps the
+ * address of the multiboot information in `info` and goes to `main`. The routines change no register
+ * but EAX and ESI.
  */
 #define CODE_PASS 0
 #define CODE_FAIL 1
