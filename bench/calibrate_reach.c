@@ -92,6 +92,16 @@ static struct tlb_level step(const struct difference *c, const uint64_t *lines, 
     return l;
 }
 
+/* The dense curve by itself. */
+static void data_cache(const struct chase_curve *dense, struct tlb_estimate *out)
+{
+    struct difference c = {.n = dense->n, .hop = dense->ns[0].mid};
+    unsigned end;
+    memcpy(c.d, dense->ns, sizeof c.d);
+    struct interval level = out->hop = c.d[0];
+    out->l1d = step(&c, dense->lines, 0, &level, &end);
+}
+
 void tlb_estimate(const struct chase_result *r, struct tlb_estimate *out)
 {
     const struct chase_curve *sparse = &r->curve[CHASE_SPARSE], *huge = &r->curve[CHASE_HUGE];
@@ -101,6 +111,7 @@ void tlb_estimate(const struct chase_result *r, struct tlb_estimate *out)
     difference_of(sparse, &r->curve[CHASE_DENSE], &c);
     if (!c.n)
         return;
+    data_cache(&r->curve[CHASE_DENSE], out);
     struct interval level = c.d[0];
     out->l1 = step(&c, sparse->lines, 0, &level, &end);
     if (out->l1.found)

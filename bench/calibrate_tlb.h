@@ -62,6 +62,8 @@ struct tlb_level {
 };
 
 struct tlb_estimate {
+    struct interval hop;     /* ns: a load that hits the first level of everything */
+    struct tlb_level l1d;    /* of the data cache, in lines; beyond it the second level answers */
     struct tlb_level l1, l2; /* of 4 KiB pages; beyond l2 every hop is a walk */
     struct tlb_level l1_2m;  /* of 2 MiB pages */
 };
