@@ -15,19 +15,22 @@
  */
 #include <stdio.h>
 
+#include "shadow_vs_ept/ept.h"
 #include "shadow_vs_ept/walk.h"
 
 struct ept {
     hpa_t root;
 };
 
-static int init(struct mmu_vm *vm, char *err, size_t errlen)
+int ept_init(struct mmu_vm *vm, char *err, size_t errlen)
 {
     (void)err, (void)errlen;
     struct ept *s = vm->state = meta_calloc(META_PAGING, 1, sizeof *s);
     s->root = mmu_table_alloc(vm);
     return 0;
 }
+
+hpa_t ept_root(const struct mmu_vm *vm) { return ((const struct ept *)vm->state)->root; }
 
 /* Free the table at t and all below it. */
 static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
@@ -39,7 +42,7 @@ static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
     mmu_table_free(vm, t);
 }
 
-static void fini(struct mmu_vm *vm)
+void ept_fini(struct mmu_vm *vm)
 {
     struct ept *s = vm->state;
     free_tables(vm, s->root, vm->host_levels);
@@ -52,6 +55,13 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
     walk2d(m, a, w, m->vm->levels, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
+
+walk_fn ept_walk_for(const struct mmu_vm *vm) { return walk_for(vm); }
+
+void ept_explain(struct mmu *m, const struct access *a, struct walk *w, struct walk_log *log)
+{
+    walk_explain(m, a, w, log);
+}
 
 /* The entry that maps gpa at `level`, making the tables above it. */
 static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
@@ -67,8 +77,7 @@ static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
     return mmu_ptr(vm, t + 8 * level_index(gpa, level));
 }
 
-/* The present leaf that maps gpa and its level, or NULL. */
-static uint64_t *leaf_of(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
+uint64_t *ept_leaf(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
 {
     const struct ept *s = vm->state;
     hpa_t t = s->root;
@@ -99,8 +108,7 @@ static void map(struct mmu_vm *vm, gpa_t gpa)
          (level > 1 ? PTE_PS : 0);
 }
 
-/* One EPT violation at gpa; false when the guest has no such memory. */
-static bool violation(struct mmu *m, gpa_t gpa)
+bool ept_violation(struct mmu *m, gpa_t gpa)
 {
     struct mmu_vm *vm = m->vm;
     mmu_exit(m, CTR_exit_ept_violation, gpa);
@@ -116,15 +124,18 @@ static bool violation(struct mmu *m, gpa_t gpa)
     return true;
 }
 
-static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+enum fix_result ept_reflect(const struct access *a, struct walk *w)
 {
-    if (violation(m, w->gpa))
-        return FIX_RETRY;
     w->error = PF_P | PF_U | PF_RSVD | (a->store ? PF_W : 0);
     return FIX_REFLECT;
 }
 
-static void guest_cr3(struct mmu *m, uint64_t cr3)
+static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+{
+    return ept_violation(m, w->gpa) ? FIX_RETRY : ept_reflect(a, w);
+}
+
+void ept_guest_cr3(struct mmu *m, uint64_t cr3)
 {
     const struct ept *s = m->vm->state;
     m->levels = m->vm->host_levels;
@@ -137,8 +148,8 @@ static void guest_touch(struct mmu *m, gfn_t g, bool write)
 {
     unsigned level;
     (void)write;
-    if (!leaf_of(m->vm, gfn_gpa(g), &level))
-        violation(m, gfn_gpa(g));
+    if (!ept_leaf(m->vm, gfn_gpa(g), &level))
+        ept_violation(m, gfn_gpa(g));
 }
 
 static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
@@ -147,11 +158,11 @@ static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
 }
 
-static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+void ept_zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
     for (uint64_t i = first.n; i < first.n + n;) {
         unsigned level = 1;
-        uint64_t *e = leaf_of(vm, gfn_gpa(gfn(i)), &level);
+        uint64_t *e = ept_leaf(vm, gfn_gpa(gfn(i)), &level);
         if (e)
             *e = 0;
         uint64_t size = 1ull << (9 * (level - 1));
@@ -160,7 +171,7 @@ static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
     mmu_vm_flush_all(vm);
 }
 
-static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+void ept_table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
 {
     *shadow = 0;
     *nested = vm->table_frames << PAGE_SHIFT;
@@ -186,7 +197,7 @@ static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint6
     return why;
 }
 
-static const char *check(struct mmu_vm *vm)
+const char *ept_check(struct mmu_vm *vm)
 {
     const struct ept *s = vm->state;
     uint64_t count = 0;
@@ -196,6 +207,7 @@ static const char *check(struct mmu_vm *vm)
 
 REGISTER(paging, ept,
          .summary = "nested paging: two-dimensional walks, no exits for the guest's own tables",
-         .init = init, .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
-         .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va, .guest_pt_write = guest_pt_write,
-         .guest_touch = guest_touch, .zap = zap, .table_bytes = table_bytes, .check = check);
+         .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .explain = ept_explain,
+         .fix = fix, .guest_cr3 = ept_guest_cr3, .guest_invlpg = mmu_flush_va,
+         .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .zap = ept_zap,
+         .table_bytes = ept_table_bytes, .check = ept_check);

@@ -279,20 +279,22 @@ static void a_guest_sees_the_same_on_every_machine(void **state)
 {
     (void)state;
     static const struct machine machines[] = {
-        {"native", "plain", 0, 1, PAGES_4K, 4},   {"native", "skx", -1, -1, PAGES_4K, 4},
-        {"native", "zen3", -1, -1, PAGES_4K, 4},  {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
-        {"native", "zen4", 0, 1, PAGES_4K, 4},    {"native", "plain", 1, 1, PAGES_4K, 4},
-        {"shadow", "plain", 0, 1, PAGES_4K, 4},   {"shadow", "plain", 1, 0, PAGES_2M, 4},
-        {"shadow", "skx", -1, -1, PAGES_THP, 4},  {"shadow", "zen3", -1, -1, PAGES_4K, 4},
-        {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5}, {"shadow", "icx", -1, -1, PAGES_4K, 4},
-        {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4}, {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
-        {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4}, {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
-        {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5}, {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
+        {"native", "plain", 0, 1, PAGES_4K, 4},      {"native", "skx", -1, -1, PAGES_4K, 4},
+        {"native", "zen3", -1, -1, PAGES_4K, 4},     {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
+        {"native", "zen4", 0, 1, PAGES_4K, 4},       {"native", "plain", 1, 1, PAGES_4K, 4},
+        {"shadow", "plain", 0, 1, PAGES_4K, 4},      {"shadow", "plain", 1, 0, PAGES_2M, 4},
+        {"shadow", "skx", -1, -1, PAGES_THP, 4},     {"shadow", "zen3", -1, -1, PAGES_4K, 4},
+        {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5},    {"shadow", "icx", -1, -1, PAGES_4K, 4},
+        {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4},  {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
+        {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4},  {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
+        {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5},  {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
         {"shadow-pvm", "skx", -1, -1, PAGES_THP, 4}, {"shadow-pvm", "icx", -1, -1, PAGES_4K, 5},
-        {"ept", "plain", 0, 1, PAGES_4K, 4},      {"ept", "plain", 1, 1, PAGES_2M, 4},
-        {"ept", "skx", -1, -1, PAGES_4K, 4},      {"ept", "skx", -1, 0, PAGES_THP, 4},
-        {"ept", "zen3", -1, -1, PAGES_4K, 4},     {"ept", "zen4", -1, -1, PAGES_2M, 5},
-        {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},    {"ept", "icx", -1, -1, PAGES_4K, 5},
+        {"ept", "plain", 0, 1, PAGES_4K, 4},         {"ept", "plain", 1, 1, PAGES_2M, 4},
+        {"ept", "skx", -1, -1, PAGES_4K, 4},         {"ept", "skx", -1, 0, PAGES_THP, 4},
+        {"ept", "zen3", -1, -1, PAGES_4K, 4},        {"ept", "zen4", -1, -1, PAGES_2M, 5},
+        {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},       {"ept", "icx", -1, -1, PAGES_4K, 5},
+        {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},     {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
+        {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},   {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
     };
     static struct program_state reference, p;
     enum { SEEDS = 2, STEPS = MAX_STEPS };

@@ -1,0 +1,24 @@
+/* ept.h: what strategies of nested paging share: the nested table, its walks, its upkeep. */
+#ifndef NB_PAGING_EPT_H
+#define NB_PAGING_EPT_H
+
+#include "shadow_vs_ept/mmu.h"
+
+int ept_init(struct mmu_vm *, char *err, size_t errlen);
+void ept_fini(struct mmu_vm *);
+walk_fn ept_walk_for(const struct mmu_vm *);
+void ept_explain(struct mmu *, const struct access *, struct walk *, struct walk_log *);
+void ept_guest_cr3(struct mmu *, uint64_t cr3);
+void ept_zap(struct mmu_vm *, gfn_t first, uint64_t n);
+void ept_table_bytes(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
+const char *ept_check(struct mmu_vm *);
+
+hpa_t ept_root(const struct mmu_vm *);
+/* The present leaf that maps gpa and its level, or NULL. */
+uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
+/* One EPT violation at gpa: back it and map it. False when the guest has no such memory. */
+bool ept_violation(struct mmu *, gpa_t);
+/* What fix() says of an access to memory the guest does not have. */
+enum fix_result ept_reflect(const struct access *, struct walk *);
+
+#endif
