@@ -39,7 +39,7 @@ static const struct event events[] = {
     {"guest_pt_writes", ALL, GUEST, EXACT, {"guest_pt_writes"}},
     {"guest_cr3_loads", ALL, GUEST, EXACT, {"guest_cr3_loads"}},
     {"guest_invlpgs", ALL, GUEST, EXACT, {"guest_invlpgs"}},
-    {"pf_taken", NESTED, KVM, 0, {"exit_ept_violation"}},
+    {"pf_taken", NESTED, KVM, 0, {"exit_ept_violation", "exit_retry"}},
     {"pf_taken",
      SHADOWS,
      KVM,
@@ -67,8 +67,8 @@ const char *const verdict_names[VERDICTS] = {"equal", "within", "off", "unseen"}
 static const struct backend {
     const char *name, *strategy;
     unsigned mode;
-} backends[] = {{"vmx-ept", "ept", NESTED},
-                {"svm-npt", "ept", NESTED},
+} backends[] = {{"vmx-ept", "ept-kvm", NESTED},
+                {"svm-npt", "ept-kvm", NESTED},
                 {"vmx-shadow", "shadow-kvm", SHADOW},
                 {"svm-shadow", "shadow-kvm", SHADOW},
                 {"pvm", "shadow-pvm", EMULATED}};

@@ -53,8 +53,8 @@ static void test_unseen(void **state)
 static void test_strategies(void **state)
 {
     (void)state;
-    assert_string_equal(validate_strategy("svm-npt"), "ept");
-    assert_string_equal(validate_strategy("vmx-ept"), "ept");
+    assert_string_equal(validate_strategy("svm-npt"), "ept-kvm");
+    assert_string_equal(validate_strategy("vmx-ept"), "ept-kvm");
     assert_string_equal(validate_strategy("svm-shadow"), "shadow-kvm");
     assert_string_equal(validate_strategy("vmx-shadow"), "shadow-kvm");
     assert_string_equal(validate_strategy("pvm"), "shadow-pvm");
@@ -132,7 +132,9 @@ static void test_equal_records(void **state)
 {
     json_t *doc = validate_new(42, 64 << 20);
     (void)state;
-    add(doc, "ept", model("\"guest_faults\": 7, \"exit_ept_violation\": 100, \"exit_reflect\": 0"),
+    add(doc, "ept",
+        model("\"guest_faults\": 7, \"exit_ept_violation\": 100, \"exit_retry\": 0, "
+              "\"exit_reflect\": 0"),
         kvm("\"guest_faults\": 7", "\"pf_fixed\": 100, \"pf_taken\": 102, \"pf_guest\": 0"));
     validate_judge(doc);
     assert_string_equal(verdict(doc, "work", "guest_faults"), "equal");
