@@ -2,7 +2,8 @@
  *
  * Loading is cheap on purpose: of guest memory only the boot page, the kernel's tables and the image
  * are written (about 40 pages), everything else is left as the host gave it, which is zero. A and D
- * bits are set in advance, so that no processor has to write them back.
+ * bits are set in advance, so that no processor has to write them back. The kernel's pages are
+ * global, as in most kernels: its translations outlive the CR3 loads of a guest with many processes.
  */
 #include "vmm/image_vm.h"
 
@@ -16,7 +17,8 @@
 extern const unsigned char image_blob[], image_blob_end[];
 
 #define LINK (PTE_P | PTE_W | PTE_U | PTE_A)
-#define KERNEL_PAGE (PTE_P | PTE_W | PTE_A | PTE_D)
+#define KERNEL_LINK (PTE_P | PTE_W | PTE_A) /* ring 0 only */
+#define KERNEL_PAGE (KERNEL_LINK | PTE_D | PTE_G)
 #define IMAGE_PDPT_ENTRY 510 /* of IMAGE_BASE */
 
 /* ---- the image in guest memory ---- */
@@ -53,7 +55,7 @@ static void map_memory(struct image_vm *m)
     uint64_t *pdpt = table(m, KERNEL_PDPT_GPA);
     for (uint64_t gpa = 0; gpa < m->mem->bytes; gpa += 1ull << SHIFT_2M) {
         uint64_t gib = gpa >> SHIFT_1G, pd = DIRECT_PD_GPA + (gib << PAGE_SHIFT);
-        pdpt[gib] = pd | KERNEL_PAGE; /* no PTE_U: ring 0 only */
+        pdpt[gib] = pd | KERNEL_LINK;
         table(m, pd)[(gpa >> SHIFT_2M) & 511] = gpa | KERNEL_PAGE | PTE_PS;
     }
 }
@@ -319,7 +321,7 @@ enum outcome image_vm_run(struct image_vm *m, const char *program, const uint64_
     struct run r = {.m = m, .fn = fn, .ctx = ctx, .detail = detail, .n = detaillen};
     char err[256];
     int outcome = GO_ON;
-    assert(nparams <= NB_PARAMS && strlen(program) < sizeof m->boot->program);
+    assert(nparams <= NB_PARAMS && strlen(program) < sizeof m->boot->program && m->calls == 0);
     detail[0] = 0;
     snprintf(m->boot->program, sizeof m->boot->program, "%s", program);
     for (unsigned i = 0; i < nparams; i++)
