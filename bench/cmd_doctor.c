@@ -5,8 +5,6 @@
  * part of nestbed cannot run here. Facts (huge pages, NUMA nodes) are reported and never fail.
  */
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <numa.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,8 @@
 #include "bench/command.h"
 #include "bench/options.h"
 #include "bench/record.h"
+#include "vmm/kvm.h"
+#include "vmm/labvm.h"
 
 enum kind { PIECE, FACT }; /* something to install; something the machine has or has not */
 enum { MAX_DETAIL = 256 };
@@ -88,16 +88,18 @@ static void probe_font(struct finding *f)
 
 static void probe_kvm(struct finding *f)
 {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    f->found = fd >= 0;
-    if (fd >= 0)
-        close(fd);
-    snprintf(f->detail, sizeof f->detail, "%s",
-             f->found          ? "/dev/kvm opens"
-             : errno == ENOENT ? "no /dev/kvm; the model needs none"
-             : errno == EACCES
-                 ? "no right to open /dev/kvm: sudo usermod -aG kvm $USER, then log in again"
-                 : strerror(errno));
+    const struct kvm_host *host = kvm_host(f->detail, sizeof f->detail);
+    f->found = host != NULL;
+    if (host)
+        snprintf(f->detail, sizeof f->detail, "%s: --paging %s%s", host->backend, host->paging,
+                 host->emulates_ring0 ? "; ring 0 of a guest is emulated" : "");
+}
+
+static void probe_labvm(struct finding *f)
+{
+    f->found = !labvm_missing(f->detail, sizeof f->detail);
+    if (f->found)
+        snprintf(f->detail, sizeof f->detail, "--paging ept and shadow");
 }
 
 static bool read_word(const char *path, char *buf, size_t n)
@@ -179,7 +181,10 @@ static const struct check checks[] = {
     {"valgrind", PIECE, false, "recording traces with valgrind", "valgrind", NULL},
     {"qemu-x86_64", PIECE, false, "recording traces with QEMU", "qemu-user", NULL},
     {"help2man", PIECE, false, "make man", "help2man", NULL},
-    {"/dev/kvm", FACT, false, "what this host's KVM is (in env.json)", NULL, probe_kvm},
+    {"qemu-system-x86_64", PIECE, false, "--engine labvm: both paging modes of a real KVM",
+     "qemu-system-x86", NULL},
+    {"kvm", FACT, false, "--engine kvm", NULL, probe_kvm},
+    {"labvm", FACT, false, "--engine labvm", NULL, probe_labvm},
     {"rights", FACT, false, "host-wide settings", NULL, probe_rights},
     {"KSM", FACT, false, "the kernel's page sharing", NULL, probe_ksm},
     {"THP", FACT, false, "transparent huge pages", NULL, probe_thp},
