@@ -88,6 +88,9 @@ static int check(const struct vm_config *cfg, const struct program *prog, const 
                  paging);
     else if (cfg->reload_kvm)
         snprintf(err, n, "--reload-kvm is for --engine kvm: labvm has its own KVM in both modes");
+    else if (cfg->mem > LABVM_MAX_GUEST)
+        snprintf(err, n, "--mem: a guest on labvm has at most %lluG",
+                 (unsigned long long)(LABVM_MAX_GUEST >> 30));
     else if (nodes(&cfg->numa) > MAX_NODES)
         snprintf(err, n, "--numa: the lab machine has at most %d nodes", MAX_NODES);
     else
@@ -101,8 +104,9 @@ static int take_record(const struct labvm_job *job, const char *paging, struct r
 {
     if (!job->out[0]) {
         const char *why = strncmp(job->errors, "nestbed: ", 9) == 0 ? job->errors + 9 : job->errors;
-        snprintf(err, errlen, "in the lab machine: %.*s (exit code %d)", (int)strcspn(why, "\n"),
-                 why, job->status);
+        snprintf(err, errlen, "in the lab machine: %.*s (exit code %d)",
+                 *why ? (int)strcspn(why, "\n") : 80,
+                 *why ? why : "it was killed, for want of memory", job->status);
         return job->status ? job->status : NB_FAIL;
     }
     if (!labvm_record(job->out, res, err, errlen))

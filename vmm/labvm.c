@@ -14,15 +14,16 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
 
 enum {
-    CONSOLE_TAIL = 2048,    /* bytes of the console that are kept */
-    OWN_MEM_MIB = 384,      /* of the machine beside its guest: kernel, initramfs, KVM's tables */
-    MAX_MEM_MIB = 64 << 10, /* a --mem beyond this is for the command inside to refuse */
+    CONSOLE_TAIL = 2048, /* bytes of the console that are kept */
+    OWN_MEM_MIB = 384,   /* of the machine beside its guest: kernel, initramfs, programs */
+    OWN_PART = 32,       /* and this part of its memory: page descriptors, KVM's tables */
 };
 
 /* ---- the initramfs ---- */
@@ -207,6 +208,7 @@ static int follow(struct run *r)
 {
     struct pollfd fd[2] = {{.fd = r->qemu.results, .events = POLLIN},
                            {.fd = r->qemu.console, .events = POLLIN}};
+    char how[32];
     bool bad = false;
     while (fd[0].fd >= 0 && !r->stream.done) {
         int code = wait_input(r, fd, 2);
@@ -223,42 +225,51 @@ static int follow(struct run *r)
         return NB_OK;
     while (fd[1].fd >= 0 && drain(r, fd[1].fd, false, &bad))
         continue;
-    snprintf(r->err, r->errlen, "the lab machine ended in job %zu of %zu; its last words: %s",
-             r->stream.next + 1, r->stream.njobs, last_words(r));
+    labvm_qemu_epitaph(&r->qemu, how, sizeof how);
+    snprintf(r->err, r->errlen, "the lab machine ended in job %zu of %zu (QEMU: %s); console: %s",
+             r->stream.next + 1, r->stream.njobs, how, last_words(r));
     return NB_FAIL;
 }
 
 /* ---- a plan ---- */
 
-static uint64_t machine_mem(const struct labvm_config *cfg, const struct labvm_job *jobs, size_t n)
+/* As large as the largest guest needs. Pages of 1 GiB lie beside that, and not in the first GiB. */
+static void size_machine(struct labvm_machine *m, const struct labvm_config *cfg,
+                         const struct labvm_job *jobs, size_t n)
 {
-    uint64_t mib = 0;
-    if (cfg->mem)
-        return cfg->mem;
+    uint64_t largest = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t want = jobs[i].argv ? labvm_guest_mem(jobs[i].argv) >> 20 : 1024;
-        if (want > mib && want <= MAX_MEM_MIB)
-            mib = want;
+        uint64_t mem = jobs[i].argv ? labvm_guest_mem(jobs[i].argv) : 1ull << 30;
+        uint64_t giant = jobs[i].argv ? labvm_huge_pages(jobs[i].argv, "1g") : 0;
+        if (mem > LABVM_MAX_GUEST) /* for the command inside to find out */
+            continue;
+        if (giant > m->giant_pages)
+            m->giant_pages = giant;
+        if (!giant && mem > largest)
+            largest = mem;
     }
-    return (mib + OWN_MEM_MIB) << 20;
+    if (m->giant_pages)
+        largest += (m->giant_pages + 1) << 30;
+    m->mem = cfg->mem ? cfg->mem : largest + largest / OWN_PART + ((uint64_t)OWN_MEM_MIB << 20);
 }
 
 static int run_plan(struct run *r, const struct labvm_parts *parts, bool terminal)
 {
     const struct labvm_job *jobs = r->stream.jobs;
-    size_t n = r->stream.njobs;
-    int code = NB_FAIL, fd = initramfs(parts, jobs, n, terminal, r->err, r->errlen);
-    if (fd < 0)
+    struct labvm_machine m = {.terminal = terminal};
+    int code = NB_FAIL;
+    m.initrd = initramfs(parts, jobs, r->stream.njobs, terminal, r->err, r->errlen);
+    if (m.initrd < 0)
         return NB_FAIL;
+    size_machine(&m, r->cfg, jobs, r->stream.njobs);
     catch_signals(&r->signals);
     if (r->cfg->timeout > 0)
         r->deadline = now() + r->cfg->timeout;
-    if (labvm_qemu_start(&r->qemu, parts, r->cfg, machine_mem(r->cfg, jobs, n), fd, terminal,
-                         r->err, r->errlen)) {
+    if (labvm_qemu_start(&r->qemu, parts, r->cfg, &m, r->err, r->errlen)) {
         code = follow(r);
         labvm_qemu_end(&r->qemu);
     }
-    close(fd);
+    close(m.initrd);
     labvm_stream_free(&r->stream);
     release_signals(&r->signals);
     if (code == NB_TIMEOUT)
@@ -295,6 +306,8 @@ int labvm_shell(const struct labvm_config *cfg, const char *paging, char *err, s
     struct labvm_job job = {.paging = paging};
     struct run r = {.cfg = cfg, .err = err, .errlen = errlen};
     char busybox[512];
+    struct termios tty;
+    bool has_tty = tcgetattr(STDIN_FILENO, &tty) == 0;
     int code = labvm_parts(&parts, false, err, errlen);
     r.stream = (struct labvm_stream){.jobs = &job, .njobs = 1, .cfg = cfg};
     if (code != NB_OK)
@@ -306,6 +319,8 @@ int labvm_shell(const struct labvm_config *cfg, const char *paging, char *err, s
         return NB_NODEVICE;
     }
     code = run_plan(&r, &parts, true);
+    if (has_tty) /* QEMU had it raw, and was killed */
+        tcsetattr(STDIN_FILENO, TCSANOW, &tty);
     labvm_free(&job, 1);
     return code == NB_OK ? job.status : code;
 }

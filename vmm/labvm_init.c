@@ -134,14 +134,14 @@ static void set_paging(const char *paging)
 
 struct plan_job {
     const char *paging;
-    uint64_t huge_kib, huge_pages;
+    uint64_t huge_pages;
     char *argv[LABVM_MAX_WORDS + 2];
 };
 
 static void read_job(const struct labvm_frame *f, struct plan_job *job)
 {
     static char nestbed[] = "nestbed";
-    char *word[LABVM_MAX_WORDS + 4], *text = malloc(f->bytes + 1);
+    char *word[LABVM_MAX_WORDS + 3], *text = malloc(f->bytes + 1);
     size_t n = 0;
     if (!text)
         give_up("no memory for the plan");
@@ -149,27 +149,21 @@ static void read_job(const struct labvm_frame *f, struct plan_job *job)
     text[f->bytes] = 0;
     for (char *p = text; p < text + f->bytes && n < ARRAY_SIZE(word); p += strlen(p) + 1)
         word[n++] = p;
-    if (n < 3 || n - 3 > LABVM_MAX_WORDS || !parse_u64(word[1], &job->huge_kib) ||
-        !parse_u64(word[2], &job->huge_pages))
+    if (n < 2 || n - 2 > LABVM_MAX_WORDS || !parse_u64(word[1], &job->huge_pages))
         give_up("job %u of the plan is damaged", f->job);
     job->paging = word[0];
     job->argv[0] = nestbed;
-    memcpy(&job->argv[1], &word[3], (n - 3) * sizeof *word);
-    job->argv[n - 2] = NULL;
+    memcpy(&job->argv[1], &word[2], (n - 2) * sizeof *word);
+    job->argv[n - 1] = NULL;
 }
 
 /* Set aside huge pages, and give back those of an earlier job. A kernel that cannot gives fewer:
  * the command then says so. */
-static void set_huge_pages(uint64_t kib, uint64_t pages)
+static void set_huge_pages(uint64_t pages)
 {
-    static const unsigned sizes[] = {2048, 1 << 20};
-    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-        char path[96], number[24];
-        snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%ukB/nr_hugepages",
-                 sizes[i]);
-        snprintf(number, sizeof number, "%" PRIu64, sizes[i] == kib ? pages : 0);
-        write_file(path, number);
-    }
+    char number[24];
+    snprintf(number, sizeof number, "%" PRIu64, pages);
+    write_file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", number);
 }
 
 static void send_output(enum labvm_kind kind, uint32_t job, int fd)
@@ -209,7 +203,7 @@ static void run_job(const struct labvm_frame *f)
     if (out < 0 || errors < 0)
         give_up("memfd_create: %s", strerror(errno));
     set_paging(job.paging);
-    set_huge_pages(job.huge_kib, job.huge_pages);
+    set_huge_pages(job.huge_pages);
     send_frame(LABVM_BEGIN, f->job, "", 0);
     pid_t pid = fork();
     if (pid < 0)

@@ -29,7 +29,7 @@
 /* ---- frames (labvm_wire.c) ---- */
 enum labvm_kind {
     /* of a plan */
-    LABVM_JOB,   /* NUL-terminated words: paging, KiB of a huge page, how many to set aside, argv */
+    LABVM_JOB,   /* NUL-terminated words: paging, 2 MiB pages to set aside, argv */
     LABVM_SHELL, /* the same without argv: an interactive shell */
     LABVM_END,   /* the plan is complete */
     /* of results */
@@ -50,6 +50,8 @@ enum {
     LABVM_PORT = 0xe9, /* I/O port of QEMU's isa-debugcon: a byte written is a byte in the stream */
 };
 
+#define LABVM_MAX_GUEST (16ull << 30) /* bytes of guest memory that a machine is made for */
+
 struct labvm_head {
     uint32_t magic, kind, job, bytes;
     uint64_t check; /* XXH64 of what follows, seeded with the rest of the head */
@@ -65,8 +67,9 @@ struct labvm_head labvm_head(enum labvm_kind, uint32_t job, const void *data, ui
 /* The frame at p: bytes used, 0 when more are needed, -1 when it is none. */
 ssize_t labvm_parse(const char *p, size_t n, struct labvm_frame *out);
 
-/* Huge pages to set aside for a job, from the words of its command; 0: none. */
-uint64_t labvm_huge_pages(char *const argv[], uint64_t *kib);
+/* Pages of hugetlbfs that a job's command needs: of 2 MiB ("2m"), which init sets aside before the
+ * job, or of 1 GiB ("1g"), which only a kernel that boots can find. */
+uint64_t labvm_huge_pages(char *const argv[], const char *size);
 /* Guest memory that a job's command asks for, in bytes; the default of `run` without --mem. */
 uint64_t labvm_guest_mem(char *const argv[]);
 /* Write a plan. False: a word list is too long. */
@@ -128,9 +131,17 @@ struct labvm_qemu {
     pid_t pid;
     int results, console; /* to read from; console -1: it is the terminal */
 };
-/* Start the machine: `initrd` is a memory file. False: fork or pipe failed. */
+struct labvm_machine {
+    uint64_t mem;         /* bytes */
+    uint64_t giant_pages; /* of 1 GiB, set aside at boot */
+    int initrd;           /* a memory file */
+    bool terminal;        /* its console is ours */
+};
+/* Start the machine. False: fork or pipe failed. */
 bool labvm_qemu_start(struct labvm_qemu *, const struct labvm_parts *, const struct labvm_config *,
-                      uint64_t mem, int initrd, bool terminal, char *err, size_t errlen);
+                      const struct labvm_machine *, char *err, size_t errlen);
+/* How it ended by itself, as "exit code 1" or "signal 9"; it is given a second for that. */
+void labvm_qemu_epitaph(struct labvm_qemu *, char *buf, size_t n);
 /* Kill it if it runs, and close everything. */
 void labvm_qemu_end(struct labvm_qemu *);
 

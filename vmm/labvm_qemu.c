@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -72,8 +73,23 @@ static void add_clock(struct command_line *c, bool icount)
         add_words(c, fixed);
 }
 
+/* NUMA nodes are described by ACPI tables; without any ACPI a boot is twice as fast. */
+static void add_kernel_options(struct command_line *c, const struct labvm_config *cfg,
+                               const struct labvm_machine *m)
+{
+    char giant[64] = "";
+    if (m->giant_pages)
+        snprintf(giant, sizeof giant, " hugepagesz=1G hugepages=%" PRIu64, m->giant_pages);
+    add(c, "-append");
+    add(c,
+        "console=ttyS0 quiet panic=-1 mitigations=off nopti nokaslr norandmaps tsc=reliable "
+        "no_timer_check cryptomgr.notests=1 random.trust_cpu=on rcupdate.rcu_expedited=1%s%s "
+        "NESTBED_LABVM=1",
+        cfg->nodes > 1 ? "" : " acpi=off", giant);
+}
+
 static void build(struct command_line *c, const struct labvm_parts *p,
-                  const struct labvm_config *cfg, uint64_t mem, int initrd, int results,
+                  const struct labvm_config *cfg, const struct labvm_machine *m, int results,
                   int console)
 {
     static const char *const machine[] = {"-cpu",     "max",  "-nodefaults", "-no-user-config",
@@ -81,7 +97,7 @@ static void build(struct command_line *c, const struct labvm_parts *p,
                                           "-smp",     "1",    "-chardev",    NULL};
     add(c, "%s", p->qemu);
     add_clock(c, cfg->icount);
-    add_memory(c, mem, cfg->nodes);
+    add_memory(c, m->mem, cfg->nodes);
     add_words(c, machine);
     add(c, "file,id=results,path=/proc/self/fd/%d", results);
     add(c, "-device");
@@ -94,14 +110,8 @@ static void build(struct command_line *c, const struct labvm_parts *p,
     add(c, "-kernel");
     add(c, "%s/vmlinuz", p->kernel);
     add(c, "-initrd");
-    add(c, "/proc/self/fd/%d", initrd);
-    add(c, "-append");
-    /* NUMA nodes are described by ACPI tables. */
-    add(c,
-        "console=ttyS0 quiet panic=-1 mitigations=off nopti nokaslr norandmaps tsc=reliable "
-        "no_timer_check cryptomgr.notests=1 random.trust_cpu=on rcupdate.rcu_expedited=1%s "
-        "NESTBED_LABVM=1",
-        cfg->nodes > 1 ? "" : " acpi=off");
+    add(c, "/proc/self/fd/%d", m->initrd);
+    add_kernel_options(c, cfg, m);
 }
 
 static _Noreturn void child(struct command_line *c, int console, pid_t parent)
@@ -139,22 +149,22 @@ static void close_fd(int *fd)
 }
 
 bool labvm_qemu_start(struct labvm_qemu *q, const struct labvm_parts *p,
-                      const struct labvm_config *cfg, uint64_t mem, int initrd, bool terminal,
-                      char *err, size_t errlen)
+                      const struct labvm_config *cfg, const struct labvm_machine *m, char *err,
+                      size_t errlen)
 {
     struct command_line c = {.argc = 0};
     int results[2] = {-1, -1}, console[2] = {-1, -1};
     pid_t self = getpid();
-    bool ok = pipe2(results, O_CLOEXEC) == 0 && (terminal || pipe2(console, O_CLOEXEC) == 0);
+    bool ok = pipe2(results, O_CLOEXEC) == 0 && (m->terminal || pipe2(console, O_CLOEXEC) == 0);
     *q = (struct labvm_qemu){.results = results[0], .console = console[0]};
     if (ok) {
-        build(&c, p, cfg, mem, initrd, results[1], console[1]);
+        build(&c, p, cfg, m, results[1], console[1]);
         fflush(NULL);
         q->pid = fork();
         if (q->pid == 0) {
             keep(results[1]);
             keep(console[1]);
-            keep(initrd);
+            keep(m->initrd);
             child(&c, console[1], self);
         }
     }
@@ -168,6 +178,23 @@ bool labvm_qemu_start(struct labvm_qemu *q, const struct labvm_parts *p,
     q->pid = 0;
     labvm_qemu_end(q);
     return false;
+}
+
+void labvm_qemu_epitaph(struct labvm_qemu *q, char *buf, size_t n)
+{
+    enum { TRIES = 50 };
+    const struct timespec pause = {0, 20000000};
+    int status = 0;
+    for (int i = 0; i < TRIES; i++) {
+        if (waitpid(q->pid, &status, WNOHANG) == q->pid) {
+            q->pid = 0;
+            snprintf(buf, n, "%s %d", WIFSIGNALED(status) ? "signal" : "exit code",
+                     WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+            return;
+        }
+        nanosleep(&pause, NULL);
+    }
+    snprintf(buf, n, "still running");
 }
 
 void labvm_qemu_end(struct labvm_qemu *q)

@@ -66,11 +66,13 @@ uint64_t labvm_guest_mem(char *const argv[])
     return bytes;
 }
 
-uint64_t labvm_huge_pages(char *const argv[], uint64_t *kib)
+uint64_t labvm_huge_pages(char *const argv[], const char *size)
 {
     const char *page = option(argv, "--host-page");
-    *kib = !page ? 0 : strcmp(page, "2m") == 0 ? 2048 : strcmp(page, "1g") == 0 ? 1 << 20 : 0;
-    return *kib ? ALIGN_UP(labvm_guest_mem(argv), *kib << 10) / (*kib << 10) : 0;
+    unsigned shift = strcmp(size, "1g") == 0 ? 30 : 21;
+    if (!page || strcmp(page, size) != 0)
+        return 0;
+    return (labvm_guest_mem(argv) + (1ull << shift) - 1) >> shift;
 }
 
 static void put_word(char *buf, size_t *n, const char *word)
@@ -88,11 +90,8 @@ static bool put_job(FILE *f, uint32_t index, const struct labvm_job *job)
     static char buf[LABVM_MAX_FRAME];
     char number[24];
     size_t n = 0, words = 0;
-    uint64_t kib, count = job->argv ? labvm_huge_pages(job->argv, &kib) : (kib = 0);
     put_word(buf, &n, job->paging);
-    snprintf(number, sizeof number, "%" PRIu64, kib);
-    put_word(buf, &n, number);
-    snprintf(number, sizeof number, "%" PRIu64, count);
+    snprintf(number, sizeof number, "%" PRIu64, job->argv ? labvm_huge_pages(job->argv, "2m") : 0);
     put_word(buf, &n, number);
     for (char **w = job->argv; w && *w; w++, words++)
         put_word(buf, &n, *w);
