@@ -111,3 +111,31 @@ other_mode() {
     err=$stderr
     fail_line 69 "/dev/kvm"
 }
+
+@test "kvm: two runs count alike" {
+    need_kvm
+    local counts='[.kvm.pf_taken, .kvm.pf_fixed, .kvm.pf_guest, .kvm.mmu_cache_miss,
+        (.counters | .guest_faults, .guest_pt_writes, .host_frames)]'
+    nb "${KVM[@]}" "${TOUCH[@]}" --json
+    local first
+    first=$(jq -c "$counts" <<< "$output")
+    nb "${KVM[@]}" "${TOUCH[@]}" --json
+    [ "$(jq -c "$counts" <<< "$output")" = "$first" ]
+}
+
+# Ring 0 may be emulated instruction by instruction, by an emulator that lacks some of them, and
+# saves no vector registers.
+@test "image: no instruction that a guest kernel must avoid" {
+    local image
+    image=$(dirname "$nestbed")/image/image.elf
+    command -v objdump > /dev/null || skip "objdump is missing"
+    [ -r "$image" ] || skip "the image is not beside the program"
+    objdump -d -j .kernel_text "$image" > kernel.txt
+    grep -q '<gk_fault>:' kernel.txt
+    run grep -wE 'int3|int|stac|clac|xgetbv|xsetbv|clwb|invpcid|rdpru|movbe|sysret|vmcall|vmmcall' kernel.txt
+    [ "$status" -eq 1 ]
+    objdump -d -j .kernel_text -j .user_text "$image" > all.txt
+    grep -q '<user_entry>:' all.txt
+    run grep -E '%[xyz]mm|%st|%mm[0-7]' all.txt
+    [ "$status" -eq 1 ]
+}
