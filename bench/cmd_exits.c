@@ -151,7 +151,7 @@ static json_t *measure(struct exits_args *a)
     }
     progress_end();
     if (!machines)
-        die(code, "exits: %s", err);
+        die(code == NB_NODEVICE ? NB_SKIP : code, "exits: %s", err);
     return exits_document(a->labvm ? "labvm" : "kvm", &a->cfg, machines);
 }
 

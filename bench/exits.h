@@ -5,8 +5,9 @@
  * of KVM are cut at the same marks, so that they say what an event really was: how many exits,
  * faults, emulated instructions.
  *
- * Results are one JSON document, {"schema": "nestbed-exits/1", "engine", "batches", "machines": []}.
- * A machine is one KVM in one mode:
+ * Results are one JSON document, {"schema": "nestbed-exits/1", "engine", "batches", "seconds",
+ * "machines": []}; seconds: of one event when one probe ran on the host, else null. A machine is one
+ * KVM in one mode:
  *
  *   "name"           "host", "labvm npt=1", "labvm npt=0"
  *   "backend", "paging", "emulates_ring0", "kernel"
