@@ -277,6 +277,53 @@ static void test_discard(void **state)
     image_vm_free(m);
 }
 
+/* ---- an image that is not ours ---- */
+static bool never(void *ctx, struct image_vm *m, enum nb_call call, const struct nb_boot *copy)
+{
+    (void)ctx, (void)m, (void)copy;
+    fail_msg("unexpected call %d", (int)call);
+    return false;
+}
+
+/* Run `code` instead of the image's first instructions, with boot.addr and boot.value set. */
+static void run_code(const char *what, const char *code, size_t len, uint64_t addr, uint64_t value,
+                     const char *text)
+{
+    struct vm_config cfg = config();
+    struct image_vm *m = NULL;
+    char err[512];
+    cfg.timeout = 5;
+    assert_int_equal(image_vm_new(&m, &cfg, err, sizeof err), NB_OK);
+    const struct nb_image *h = (const void *)(m->mem->mem + IMAGE_GPA);
+    memcpy(m->mem->mem + IMAGE_GPA + h->entry, code, len);
+    m->boot->addr = addr;
+    m->boot->value = value;
+    memset(m->boot->text, 0xff, sizeof m->boot->text);
+    enum outcome end = image_vm_run(m, "touch", NULL, 0, 1, never, NULL, err, sizeof err);
+    if (end != OUTCOME_CRASHED || !strstr(err, text))
+        fail_msg("%s: %s: %s; expected: %s", what, outcome_names[end], err, text);
+    image_vm_free(m);
+}
+
+#define CALL(n) "\xb8" n "\0\0\0\xba\x42\x4e\0\0\xef" /* mov n,%eax; mov port,%edx; out */
+#define RUN(what, code, addr, value, text) run_code(what, code, sizeof(code) - 1, addr, value, text)
+
+static void test_crashes(void **state)
+{
+    const uint64_t mem = config().mem;
+    (void)state;
+    need_kvm();
+    RUN("ud2 without an IDT", "\x0f\x0b", 0, 0, "0xffffffff8001");
+    RUN("hlt", "\xf4", 0, 0, "hlt");
+    RUN("a port of nobody", "\xba\x99\0\0\0\xef", 0, 0, "io");
+    RUN("memory of nobody", "\x48\xb8\0\0\0\x10\x80\xff\xff\xff\x8b\0", 0, 0, "0x");
+    RUN("an unknown call", CALL("\x63"), 0, 0, "call 99,");
+    RUN("discard beyond memory", CALL("\x09"), mem, 4096, "it has not");
+    RUN("discard with overflow", CALL("\x09"), 4096, ~0xfffull, "it has not");
+    RUN("discard of half a page", CALL("\x09"), 0, 2048, "it has not");
+    RUN("panic with a wild text", CALL("\x07"), 0, 0, "????");
+}
+
 /* ---- the hash reads tables that a guest may have written ---- */
 static void test_hostile_tables(void **state)
 {
@@ -312,10 +359,10 @@ static void test_hostile_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
-        cmocka_unit_test(test_fills),          cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_texts),          cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_same_as_model), cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),         cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_texts),         cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_crashes),       cmocka_unit_test(test_hostile_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
