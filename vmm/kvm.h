@@ -36,7 +36,7 @@ struct kvm_host {
     struct kvm_cpuid2 *cpuid; /* KVM_GET_SUPPORTED_CPUID */
 };
 
-/* The host's KVM, opened at first use; never closed. NULL with the reason in err: there is no
+/* The host's KVM, opened at first use and kept. NULL with the reason in err: there is no
  * /dev/kvm, we may not open it, or its API is not version 12. */
 const struct kvm_host *kvm_host(char *err, size_t errlen);
 /* An entry of the supported CPUID, or NULL. */
@@ -123,9 +123,10 @@ bool kvm_deadline(double seconds, char *err, size_t errlen);
 bool kvm_expired(void);
 
 /* ---- switching the mode of the host's KVM (--reload-kvm) ---- */
-/* Reload kvm_intel or kvm_amd with nested paging on or off; kvm_reload_restore() (also run at exit
- * and on fatal signals) puts it back. NB_OK, or NB_NODEVICE/NB_USAGE with the reason: not root, a VM
- * is running, or a module without such a parameter. Must be called before kvm_host(). */
+/* Reload kvm_intel or kvm_amd with nested paging on or off, unless it is so already.
+ * kvm_reload_restore() (also run at exit) puts it back; when the program dies, a process of its own
+ * does. NB_OK, or NB_NODEVICE/NB_USAGE with the reason: not root, a VM is running, or a module
+ * without such a parameter. No VM of ours exists; kvm_host() is asked for again afterwards. */
 int kvm_reload(const char *paging, char *err, size_t errlen);
 void kvm_reload_restore(void);
 

@@ -5,8 +5,6 @@
  * that is built in is listed even where the processor has not what it needs, so its flag decides.
  * The software KVM needs no flag and comes last.
  */
-#include "vmm/kvm.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/kvm_internal.h"
 #include "vmm/kvm_module.h"
 
 const struct kvm_module kvm_modules[] = {
@@ -155,11 +154,12 @@ static bool examine(struct kvm_host *h, char *err, size_t n)
     return true;
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kvm_host host;
+static bool ready;
+
 const struct kvm_host *kvm_host(char *err, size_t errlen)
 {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static struct kvm_host host;
-    static bool ready;
     pthread_mutex_lock(&lock);
     if (!ready) {
         host = (struct kvm_host){.fd = open("/dev/kvm", O_RDWR | O_CLOEXEC)};
@@ -172,6 +172,17 @@ const struct kvm_host *kvm_host(char *err, size_t errlen)
     }
     pthread_mutex_unlock(&lock);
     return ready ? &host : NULL;
+}
+
+void kvm_host_close(void)
+{
+    pthread_mutex_lock(&lock);
+    if (ready) {
+        close(host.fd);
+        free(host.cpuid);
+    }
+    ready = false;
+    pthread_mutex_unlock(&lock);
 }
 
 const struct kvm_cpuid_entry2 *kvm_host_cpuid(const struct kvm_host *h, uint32_t leaf, uint32_t sub)

@@ -4,6 +4,9 @@
 
 #include "vmm/kvm.h"
 
+/* Close /dev/kvm, which holds the vendor module; kvm_host() opens it again. No VM exists. */
+void kvm_host_close(void);
+
 /* The statistics file of a VM or vCPU, or -1. */
 int kvm_stats_open(int fd);
 /* Read the descriptors: once, when the first vCPU exists. vm->stats.n stays 0 without them. */

@@ -1,31 +1,41 @@
 /* kvm_reload.c: reload the host's KVM module with nested paging on or off, and put it back.
  *
  * This changes the machine for everybody on it, so it is asked for by name (--reload-kvm), needs root, and
- * refuses while any VM runs. Three looks, from cheap to thorough: the module's reference count, the
- * VM folders of debugfs, and every process's open files; modprobe -r refuses once more on its own.
- * What was changed is put back by kvm_reload_restore(), which also runs at exit() and on signals
- * that end the program.
+ * refuses while any VM runs. Three looks, from cheap to thorough: every process's open files, the
+ * VM folders of debugfs, the module's reference count; the kernel refuses once more on its own.
  *
- * Invariant: `undo` is set before the module is taken out, so that a death half-way still restores.
+ * Only the vendor module leaves; kvm.ko stays with its parameters. Other parameters of the vendor module
+ * are what modprobe's configuration says.
+ *
+ * Putting it back must work however this program ends, also by SIGKILL in the middle of a run, when
+ * its own VM still holds the module. So a second process, the guardian, is made before anything is
+ * changed. It holds nothing but one end of a pipe and stderr, and waits. kvm_reload_restore()
+ * normally restores and tells it so with a byte; the end of the pipe without a byte means that
+ * this program is gone, and the guardian restores.
  */
-#include "vmm/kvm.h"
-
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "vmm/kvm_internal.h"
 #include "vmm/kvm_module.h"
 
 extern char **environ;
 
-/* How to put it back: the arguments of modprobe, ready for a signal handler. */
+/* How to put it back. */
 static struct {
-    volatile sig_atomic_t armed;
-    char module[32], option[32];
+    bool armed;
+    const struct kvm_module *m;
+    int was;      /* kvm_module_nested() before */
+    pid_t pid;    /* of the process that armed it: a child of ours must not restore */
+    int guardian; /* our end of its pipe */
 } undo;
 
 /* ---- looks for running VMs ---- */
@@ -98,12 +108,14 @@ static bool in_use(const char *module, char *err, size_t n)
     return false;
 }
 
-/* ---- modprobe ---- */
-/* Run it; true when it succeeded. Uses only what a signal handler may: fork, exec, waitpid. */
-static bool modprobe(const char *a, const char *b)
+/* ---- out and in ---- */
+/* Load it; true when that succeeded. */
+static bool modprobe(const char *module, const char *option)
 {
-    char *const argv[] = {(char *)(uintptr_t) "modprobe", (char *)(uintptr_t)a,
-                          (char *)(uintptr_t)b, NULL};
+    char name[] = "modprobe", a[32], b[32];
+    char *const argv[] = {name, a, b, NULL};
+    snprintf(a, sizeof a, "%s", module);
+    snprintf(b, sizeof b, "%s", option);
     pid_t child = fork();
     if (child == 0) {
         execve("/sbin/modprobe", argv, environ);
@@ -116,45 +128,93 @@ static bool modprobe(const char *a, const char *b)
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* Take the module out. It is busy for a moment after the last VM ended: try for `tries` x 20 ms. */
+static bool unload(const char *module, unsigned tries)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    while (syscall(SYS_delete_module, module, O_NONBLOCK) != 0) {
+        if (errno == ENOENT)
+            return true; /* a switch that died half-way */
+        if (errno != EAGAIN && errno != EBUSY)
+            return false;
+        if (tries-- == 0)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+/* Load the module with that mode, whatever is loaded now. */
+static bool switch_to(const struct kvm_module *m, int nested, unsigned tries)
+{
+    char option[32];
+    snprintf(option, sizeof option, "%s=%d", m->parameter, nested);
+    if (kvm_module_nested(m) == nested)
+        return true;
+    return unload(m->name, tries) && modprobe(m->name, option) && kvm_module_nested(m) == nested;
+}
+
+/* ---- the guardian ---- */
+enum { PATIENCE = 500, ONE_SECOND = 50 }; /* tries of unload() */
+
+static _Noreturn void guard(int pipe_end)
+{
+    static const char text[] = "nestbed: could not load the KVM module again as it was\n";
+    sigset_t all;
+    char byte;
+    ssize_t n;
+    setsid(); /* a terminal's signals are not for it */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    /* Our caller may wait for the end of what our stdout goes to. */
+    if (dup2(pipe_end, STDIN_FILENO) < 0 || close(STDOUT_FILENO) != 0)
+        errno = 0; /* then there was none */
+    close_range(STDERR_FILENO + 1, ~0u, 0);
+    while ((n = read(STDIN_FILENO, &byte, 1)) < 0 && errno == EINTR)
+        continue;
+    if (n == 0 && !switch_to(undo.m, undo.was, PATIENCE) &&
+        write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(NB_FAIL);
+    _exit(NB_OK);
+}
+
+static bool arm(const struct kvm_module *m, int was)
+{
+    static bool at_exit;
+    int ends[2];
+    undo.m = m;
+    undo.was = was;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return false;
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[1]);
+        guard(ends[0]);
+    }
+    close(ends[0]);
+    if (child < 0) {
+        close(ends[1]);
+        return false;
+    }
+    undo.guardian = ends[1];
+    undo.pid = getpid();
+    undo.armed = true;
+    if (!at_exit)
+        atexit(kvm_reload_restore);
+    at_exit = true;
+    return true;
+}
+
 void kvm_reload_restore(void)
 {
-    if (!undo.armed)
+    if (!undo.armed || undo.pid != getpid())
         return;
-    undo.armed = 0;
-    modprobe("-r", undo.module);
-    if (!modprobe(undo.module, undo.option)) {
-        static const char text[] = "nestbed: could not load the KVM module again as it was\n";
-        if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-            return; /* nobody listens */
-    }
-}
-
-static void restore_and_die(int sig)
-{
-    kvm_reload_restore();
-    signal(sig, SIG_DFL);
-    raise(sig);
-}
-
-/* The restoring handlers, where nobody else has one: those that have end through exit(). */
-static void arm(const char *module, const char *option)
-{
-    static const int fatal[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGSEGV, SIGBUS, SIGABRT, SIGFPE};
-    static bool once;
-    snprintf(undo.module, sizeof undo.module, "%s", module);
-    snprintf(undo.option, sizeof undo.option, "%s", option);
-    undo.armed = 1;
-    if (once)
-        return;
-    once = true;
-    atexit(kvm_reload_restore);
-    for (unsigned i = 0; i < ARRAY_SIZE(fatal); i++) {
-        struct sigaction old;
-        if (sigaction(fatal[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
-            sigaction(fatal[i],
-                      &(struct sigaction){.sa_handler = restore_and_die, .sa_flags = SA_NODEFER},
-                      NULL);
-    }
+    undo.armed = false;
+    kvm_host_close();
+    /* With a VM of ours still open this fails, and the guardian does it when we are gone. */
+    if (switch_to(undo.m, undo.was, ONE_SECOND) && write(undo.guardian, "", 1) == 1)
+        log_debug("%s is loaded as it was", undo.m->name);
+    close(undo.guardian);
 }
 
 /* ---- the switch ---- */
@@ -194,6 +254,7 @@ int kvm_reload(const char *paging, char *err, size_t errlen)
     int was = kvm_module_nested(m);
     if (was == ept)
         return NB_OK;
+    kvm_host_close(); /* or it is we who use the module */
     if (!reloadable(m, paging, err, errlen) || in_use(m->name, err, errlen))
         return NB_NODEVICE;
     if (was < 0) {
@@ -201,22 +262,16 @@ int kvm_reload(const char *paging, char *err, size_t errlen)
                  m->name);
         return NB_NODEVICE;
     }
-    char new_option[32], old_option[32];
-    snprintf(new_option, sizeof new_option, "%s=%d", m->parameter, ept);
-    snprintf(old_option, sizeof old_option, "%s=%d", m->parameter, was);
-    if (!undo.armed)
-        arm(m->name, old_option);
-    if (!modprobe("-r", m->name) || !modprobe(m->name, new_option)) {
-        snprintf(err, errlen, "--reload-kvm: modprobe of %s %s failed; see dmesg", m->name,
-                 new_option);
-        kvm_reload_restore();
+    if (!undo.armed && !arm(m, was)) {
+        snprintf(err, errlen, "--reload-kvm: fork: %s", strerror(errno));
         return NB_NODEVICE;
     }
-    if (kvm_module_nested(m) != ept) {
-        snprintf(err, errlen, "--reload-kvm: %s did not take %s: this processor cannot do it",
-                 m->name, new_option);
-        kvm_reload_restore();
-        return NB_NODEVICE;
-    }
-    return NB_OK;
+    if (switch_to(m, ept, ONE_SECOND))
+        return NB_OK;
+    snprintf(err, errlen,
+             "--reload-kvm: %s does not load with %s=%d (see dmesg): in use, or this processor "
+             "cannot do it",
+             m->name, m->parameter, ept);
+    kvm_reload_restore();
+    return NB_NODEVICE;
 }

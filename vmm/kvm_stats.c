@@ -16,11 +16,12 @@ enum { MAX_FILE = 64 << 10, MAX_NAME = 256 };
 
 int kvm_stats_open(int fd) { return ioctl(fd, KVM_GET_STATS_FD, NULL); }
 
-/* Statistics that a backend lists and never counts. kvm_pvm: io_exits is counted by the code of the
+/* Statistics that a backend lists and never counts. kvm_pvm: these are counted in the code of the
  * hardware vendors only. */
 static bool never_counted(const struct kvm_host *h, const char *name)
 {
-    return h->emulates_ring0 && strcmp(name, "io_exits") == 0;
+    return h->emulates_ring0 &&
+           (strcmp(name, "io_exits") == 0 || strcmp(name, "host_state_reload") == 0);
 }
 
 /* Append one descriptor to the set; false: no room or nonsense. */
