@@ -141,11 +141,9 @@ static inline bool kmmu_symbolic(const struct kpage *p)
 {
     return !p->direct && p->gfn < KHALF_FRAMES;
 }
-/* The host could map this frame writable at once. The image's frames it has from the start. */
+/* The host could map this frame writable at once. */
 static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
 {
-    if (g < KHALF_FRAMES)
-        return true;
     return g < k->vm->gm->frames && gmem_state(k->vm->gm, gfn(g)) == PG_RESIDENT &&
            !(k->flags[g] & GF_ZERO);
 }

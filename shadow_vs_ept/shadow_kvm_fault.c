@@ -10,7 +10,8 @@
  *   4  link the shadow pages on the way, found or made; each used one is not flooded.
  *   5  make the leaf, then prefetch around it unless the leaf was right already.
  *
- * Walks of the upper half need no memory: their tables are fixed (shadow_kvm.h), accessed and dirty.
+ * The kernel uses the upper half only, whose walks need no memory: its tables are fixed (shadow_kvm.h),
+ * accessed and dirty. A program's walks are in the guest's memory, where that half is empty.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
 #include "shadow_vs_ept/walk.h"
@@ -22,6 +23,9 @@ struct gwalk {
     unsigned leaf, leaf_access;
     uint64_t gfn; /* of the byte accessed */
 };
+
+/* The image's frames, which the host has from the start. */
+static bool in_image(const struct kfault *f) { return !f->user && f->va >= KHALF_IMAGE; }
 
 static bool guest_fault(struct kfault *f, unsigned why)
 {
@@ -81,7 +85,7 @@ static void mark(const struct mmu *m, const struct kfault *f, struct gwalk *g)
 /* The upper half: KHALF_* of shadow_kvm.h. */
 static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwalk *g)
 {
-    bool image = f->va >= KHALF_IMAGE;
+    bool image = in_image(f);
     uint64_t gpa = f->va - (image ? KHALF_IMAGE : KHALF_DIRECT);
     for (unsigned l = 1; l <= 5; l++)
         g->access[l] = ACC_ALL;
@@ -92,7 +96,7 @@ static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwal
     g->table[2] = image ? KHALF_IMAGE_PD : KHALF_DIRECT_PD + (gpa >> SHIFT_1G);
     g->table[1] = KHALF_IMAGE_PT;
     g->leaf = image ? 1 : 2;
-    g->leaf_access = image ? ACC_ALL : ACC_W | ACC_X;
+    g->leaf_access = ACC_W | ACC_X;
     g->gfn = gpa >> PAGE_SHIFT;
 }
 
@@ -115,7 +119,7 @@ static void back(struct mmu *m, uint64_t g)
  * there read zeroes, and leave it so. */
 static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
 {
-    bool there = g < KHALF_FRAMES || gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
+    bool there = in_image(f) || gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
     bool zero = k->flags[g] & GF_ZERO;
     if (f->write && zero) {
         break_zero(k, g);
@@ -179,7 +183,7 @@ static enum kpf fetch(struct mmu *m, struct kmmu *k, struct kpage *p, const stru
                          .access = g->leaf_access,
                          .write = f->write,
                          .can_unsync = true,
-                         .host_writable = kmmu_host_writable(k, g->gfn)};
+                         .host_writable = in_image(f) || kmmu_host_writable(k, g->gfn)};
     unsigned idx = level_index(f->va, l);
     enum kpf r = kmmu_set_leaf(k, p, idx, &leaf);
     if (r != KPF_SPURIOUS)
@@ -197,7 +201,7 @@ static void used(struct kmmu *k, struct kpage *root, gva_t va)
 enum kpf kmmu_fault(struct mmu *m, struct kmmu *k, struct kpage *root, struct kfault *f)
 {
     struct gwalk g = {0};
-    if (f->va >= KHALF_DIRECT)
+    if (!f->user)
         walk_kernel(m, f, &g);
     else if (!walk_user(m, f, &g))
         return KPF_GUEST;
