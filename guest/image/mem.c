@@ -10,6 +10,7 @@
 void *memset(void *to, int byte, size_t n);
 void *memcpy(void *restrict to, const void *restrict from, size_t n);
 void *memmove(void *to, const void *from, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
 
 void *memset(void *to, int byte, size_t n)
 {
@@ -39,4 +40,13 @@ void *memmove(void *to, const void *from, size_t n)
     while (n--)
         __asm__ volatile("movb %1, %%al; movb %%al, %0" : "=m"(d[n]) : "m"(s[n]) : "al");
     return to;
+}
+
+int memcmp(const void *a, const void *b, size_t n)
+{
+    const unsigned char *x = a, *y = b;
+    for (; n; n--, x++, y++)
+        if (*x != *y)
+            return *x < *y ? -1 : 1;
+    return 0;
 }

@@ -1,6 +1,6 @@
 /* sys.h: ring 3 of the image: system calls that vmm/user.h does not have. For probes.
  *
- * Nothing of libc exists here. Compilers find memset, memcpy and memmove (guest/image/mem.c, this
+ * Nothing of libc exists here. Compilers find memset, memcpy, memmove and memcmp (guest/image/mem.c, this
  * half's own copy).
  */
 #ifndef NB_WORKLOADS_IMAGE_SYS_H
