@@ -49,7 +49,9 @@ struct session {
     struct kvm_snapshot first, kvm; /* at the start of the run, of the phase */
     uint64_t started;               /* of the phase, ns */
     bool in_phase;
-    uint64_t own_frames; /* host frames of kernel and image */
+    bool booted; /* own_frames is known: host frames of kernel and image */
+    uint64_t own_frames;
+    bool cut_off;        /* the guest ended amid something: only its counts of events are right */
     struct nb_boot boot; /* the last one the guest showed */
 };
 
@@ -177,8 +179,9 @@ static void all_counters(const struct session *s, const struct kvm_snapshot *sna
     see(c, CTR_guest_pt_writes, s->boot.pt_writes);
     see(c, CTR_guest_cr3_loads, s->boot.cr3_loads);
     see(c, CTR_guest_invlpgs, s->boot.invlpgs);
-    see(c, CTR_guest_pt_bytes, s->boot.pt_bytes);
-    if (resident_frames(s, &frames) && frames >= s->own_frames)
+    if (!s->cut_off)
+        see(c, CTR_guest_pt_bytes, s->boot.pt_bytes);
+    if (s->booted && resident_frames(s, &frames) && frames >= s->own_frames)
         see(c, CTR_host_frames, frames - s->own_frames);
     see_faults(s, snap, c);
     see_exits(s, snap, c);
@@ -234,9 +237,10 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
     s->boot = *copy;
     if (call == NB_CALL_PHASE)
         open_phase(s, copy->text);
-    else if (call == NB_CALL_BOOTED && resident_frames(s, &frames))
+    else if (call == NB_CALL_BOOTED && resident_frames(s, &frames)) {
         s->own_frames = frames - copy->pt_bytes / PAGE_SIZE;
-    else if (call == NB_CALL_DONE)
+        s->booted = true;
+    } else if (call == NB_CALL_DONE)
         close_phase(s, now_ns());
     return true;
 }
@@ -248,8 +252,11 @@ static void finish(struct session *s, uint64_t start)
     struct kvm_snapshot end;
     const struct kvm_stat_set *set = &s->m->vm->stats;
     r->wall_seconds = (double)(now_ns() - start) * 1e-9;
-    if (r->outcome != OUTCOME_OK) /* what the guest last wrote is all there is */
+    if (r->outcome != OUTCOME_OK) { /* what the guest last wrote is all there is */
         memcpy(&s->boot, s->m->boot, sizeof s->boot);
+        s->cut_off = r->outcome == OUTCOME_TIMEOUT || r->outcome == OUTCOME_CRASHED ||
+                     r->outcome == OUTCOME_HOST_OOM;
+    }
     close_phase(s, now_ns());
     kvm_vm_snapshot(s->m->vm, &end);
     all_counters(s, &end, &r->total);
