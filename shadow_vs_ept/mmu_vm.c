@@ -121,7 +121,7 @@ static void mark_unseen(const struct mmu *m, struct counters *out)
         CTR_exit_spurious,         CTR_shadow_pages_made, CTR_shadow_pages_zapped,
         CTR_shadow_pages_recycled, CTR_shadow_floods,     CTR_shadow_pt_writes,
         CTR_shadow_unsyncs,        CTR_shadow_syncs,      CTR_shadow_out_of_sync,
-        CTR_shadow_prefetched,     CTR_shadow_leaves};
+        CTR_shadow_prefetched,     CTR_shadow_flushes,    CTR_shadow_leaves};
     for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
         out->unseen[later[i]] = true;
     for (unsigned i = 0; i < ARRAY_SIZE(lazy); i++)

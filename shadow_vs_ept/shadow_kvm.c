@@ -140,8 +140,9 @@ static void enter(struct mmu *m)
         v->cur.page->roots++;
         v->cur.cr3 = v->cr3;
         kmmu_sync_below(k, v->cur.page);
+        mmu_vm_flush_all(m->vm);
+        kmmu_settle(k);
         m->root = v->cur.page->table;
-        k->flush = true;
         run_image(m);
     }
     m->root = v->cur.page->table;
@@ -191,16 +192,16 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     return r == KPF_GUEST ? FIX_REFLECT : FIX_RETRY;
 }
 
-/* The kernel loads from or stores into guest memory. False: its store must be emulated. */
+/* The kernel loads from or stores into guest memory. False: its store must be emulated before the guest is
+ * entered again. */
 static bool kernel_access(struct mmu *m, gpa_t a, bool write)
 {
     bool present;
     enter(m);
     while (!kmmu_permits(m->vm->state, vcpu(m)->cur.page, KHALF_DIRECT + a, write, &present)) {
-        bool emulate = kernel_fault(m, KHALF_DIRECT + a, write, a) == KPF_EMULATE;
-        enter(m);
-        if (emulate)
+        if (kernel_fault(m, KHALF_DIRECT + a, write, a) == KPF_EMULATE)
             return false;
+        enter(m);
     }
     return true;
 }
@@ -329,8 +330,12 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
         if (switch_root(k, v, root))
             v->cur.page->flood = 0;
     }
-    if (!(m->vm->cpu->pcid && (cr3 & CR3_KEEP)))
+    bool keep = m->vm->cpu->pcid && (cr3 & CR3_KEEP);
+    if (!keep)
         invalidate(m, root);
+    if (!k->flush && !keep) /* else the flush of all does for this one too */
+        m->c.shadow_flushes++;
+    kmmu_settle(k);
     mmu_load_tag(m, cr3);
     enter(m);
     run_image(m);

@@ -129,9 +129,11 @@ uint64_t kmmu_leaf_gfn(const struct kpage *p, unsigned idx)
 
 void kmmu_settle(struct kmmu *k)
 {
-    if (k->flush)
-        mmu_vm_flush_all(k->vm);
+    if (!k->flush)
+        return;
     k->flush = false;
+    kmmu_counters(k)->shadow_flushes++;
+    mmu_vm_flush_all(k->vm);
 }
 
 /* ---- which guest frames are tables ---- */
