@@ -62,6 +62,13 @@ with_kvm() {
     [ "$status" -eq 0 ]
 }
 
+@test "real-mode images: the interrupt table and controllers a PC's firmware leaves" {
+    with_kvm
+    nb boot --json --timeout 20 "$guest/real.flat"
+    [ "$status" -eq 0 ]
+    jq -e '.end == "exited" and .code == 0 and (.kvm == null or .kvm.irq_injections == 2)' <<< "$output"
+}
+
 @test "other CPUs start at INIT and SIPI" {
     with_kvm
     nb boot --smp 4 --timeout 20 "$guest/smp.flat"

@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "base/rng.h"
 #include "vmm/boot.h"
+#include "vmm/boot_board.h"
 #include "vmm/multiboot.h"
 
 #define LOAD_AT 0x100000u
@@ -224,6 +225,114 @@ static void what_does_not_fit_is_the_users_to_change(void **state)
     free(low);
 }
 
+/* ---- devices ---- */
+/* A board over memory alone: what devices do with a guest's requests needs no KVM. */
+static struct board *board_alone(struct kvm_vm *vm)
+{
+    int code;
+    *vm = (struct kvm_vm){.fd = -1, .nvcpus = 3, .nslots = 1};
+    vm->slot_mem[0] = backing_new(1 << 20, BACKING_ANON, PAGES_4K,
+                                  &(struct numa_policy){NUMA_DEFAULT, 0}, err, sizeof err, &code);
+    assert_non_null(vm->slot_mem[0]);
+    return board_new(vm, NULL);
+}
+
+/* One port access of `count` values through the run page; what was read is in `data`. */
+static bool port(struct board *b, struct kvm_vcpu *v, bool in, unsigned at, unsigned size,
+                 unsigned count, uint32_t value)
+{
+    unsigned char *data = (unsigned char *)v->run + 4096;
+    v->run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+    v->run->io.port = (uint16_t)at;
+    v->run->io.size = (uint8_t)size;
+    v->run->io.count = count;
+    v->run->io.data_offset = 4096;
+    for (unsigned i = 0; i < count; i++)
+        memcpy(data + i * size, &value, size);
+    return board_io(b, v);
+}
+
+/* Any port, width and count, any MMIO address: no byte outside, and only two ways to end. */
+static void devices_survive_any_request(void **state)
+{
+    (void)state;
+    static const uint16_t known[] = {0x3f8, 0xf4, 0x510, 0xe0, 0xe4, 0xe8, 0x2000, 0x8900, 0xcf8};
+    struct kvm_vm vm;
+    struct kvm_vcpu v = {.run = malloc(8192)};
+    struct board *b = board_alone(&vm);
+    struct rng r;
+    rng_seed(&r, 2);
+    memset(v.run, 0, 8192);
+    for (unsigned n = 0; n < 100000; n++) {
+        unsigned size = 1u << rng_below(&r, 3), count = 1 + (unsigned)rng_below(&r, 4096 / size);
+        unsigned at = rng_below(&r, 4) ? known[rng_below(&r, ARRAY_SIZE(known))] +
+                                             (unsigned)rng_below(&r, 32) - 4
+                                       : (unsigned)rng_below(&r, 65536);
+        bool exits = at >= 0xf4 && at <= 0xf7;
+        if (exits || rng_below(&r, 8))
+            count = 1;
+        bool went_on = port(b, &v, exits || rng_below(&r, 2), at, size, count,
+                            (uint32_t)rng_below(&r, UINT32_MAX));
+        assert_true(went_on);
+        v.run->mmio.phys_addr = 0xff000000 + rng_below(&r, 0x10100) - 0x80;
+        v.run->mmio.len = 1u << rng_below(&r, 4);
+        v.run->mmio.is_write = (uint8_t)rng_below(&r, 2);
+        assert_true(board_mmio(b, &v));
+    }
+    assert_true(b->nconsole > 0);
+    board_free(b);
+    backing_free(vm.slot_mem[0]);
+    free(v.run);
+}
+
+static uint32_t read_port(struct board *b, struct kvm_vcpu *v, unsigned at, unsigned size)
+{
+    uint32_t value = 0;
+    assert_true(port(b, v, true, at, size, 1, 0));
+    memcpy(&value, (unsigned char *)v->run + 4096, size);
+    return value;
+}
+
+static void devices_keep_what_they_promise(void **state)
+{
+    (void)state;
+    struct kvm_vm vm;
+    struct kvm_vcpu v = {.run = malloc(8192)};
+    struct board *b = board_alone(&vm);
+    /* fw_cfg: memory bytes, CPUs, then nothing */
+    port(b, &v, false, 0x510, 2, 1, 3);
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < 8; i++)
+        bytes |= (uint64_t)read_port(b, &v, 0x511, 1) << 8 * i;
+    assert_int_equal(bytes, 1 << 20);
+    assert_int_equal(read_port(b, &v, 0x511, 1), 0);
+    port(b, &v, false, 0x510, 2, 1, 5);
+    assert_int_equal(read_port(b, &v, 0x511, 1), 3);
+    port(b, &v, false, 0x510, 2, 1, 0x11);
+    assert_int_equal(read_port(b, &v, 0x511, 1), 0);
+    /* the two latches are apart */
+    port(b, &v, false, 0xe0, 4, 1, 0x01020304);
+    port(b, &v, false, 0xe8, 4, 1, 0x11121314);
+    assert_int_equal(read_port(b, &v, 0xe3, 1), 0x01);
+    assert_int_equal(read_port(b, &v, 0xe8, 2), 0x1314);
+    assert_int_equal(read_port(b, &v, 0xcfc, 4), 0xffffffff);
+    assert_int_equal(read_port(b, &v, 0x1234, 1), 0xff);
+    /* "Shutdown", letter by letter, and only so */
+    static const char letters[] = "ShutShutdow";
+    for (unsigned i = 0; i < sizeof letters - 1; i++)
+        assert_true(port(b, &v, false, 0x8900, 1, 1, (unsigned char)letters[i]));
+    assert_false(b->ended);
+    static const char word_of_end[] = "Shutdown";
+    bool went_on = true;
+    for (unsigned i = 0; i < 8; i++)
+        went_on = port(b, &v, false, 0x8900, 1, 1, (unsigned char)word_of_end[i]);
+    assert_false(went_on);
+    assert_int_equal(b->code, 0);
+    board_free(b);
+    backing_free(vm.slot_mem[0]);
+    free(v.run);
+}
+
 /* ---- on KVM ---- */
 /* Run this code; false after having said why there is no KVM. */
 static bool run(const void *code, size_t n, unsigned cpus, double timeout, struct boot_result *r)
@@ -312,6 +421,8 @@ int main(void)
         cmocka_unit_test(damaged_images_do_no_harm),
         cmocka_unit_test(the_guest_finds_what_it_expects),
         cmocka_unit_test(what_does_not_fit_is_the_users_to_change),
+        cmocka_unit_test(devices_survive_any_request),
+        cmocka_unit_test(devices_keep_what_they_promise),
         cmocka_unit_test(an_exit_code_and_text_come_back),
         cmocka_unit_test(a_crash_names_its_place),
         cmocka_unit_test(time_runs_out),
