@@ -1,9 +1,9 @@
 /* validate.c: compares the model's record of a guest with a real KVM's.
  *
  * Each event is one row of the table below: the counters of the model whose sum predicts it, and
- * where the other record counts it. Only events with one meaning on both sides are in the table:
- * what timer interrupts drive (exits, irq_exits) and what the VMM's own port calls add (io_exits)
- * is left out, since the model has neither.
+ * where the other record counts it. Only events with one meaning on both sides are in the table. Of
+ * the exits those are taken off, by name, that the model has no part in: timer interrupts of the host
+ * (irq_exits) and the image's calls to the VMM at the end of a phase (io_exits).
  *
  * What the guest itself does (GUEST) is counted by its kernel on both sides and must be equal in
  * every phase, boot included. What the hypervisor does (KVM) may differ by 2 %, except where EXACT
@@ -28,50 +28,69 @@ struct event {
     enum where where;
     unsigned flags;
     const char *predicted[5]; /* counters of the model, to be added up; none: it cannot tell */
+    const char *apart[3];     /* statistics that are no part of it, taken off what was counted */
 };
 enum {
     EXACT = 1, /* nothing but equality will do */
     LEVEL = 2, /* not a count but a level: compared is how far it is above its level after boot */
 };
 
+#define SUM(...) .predicted = {__VA_ARGS__}
 static const struct event events[] = {
-    {"guest_faults", ALL, GUEST, EXACT, {"guest_faults"}},
-    {"guest_pt_writes", ALL, GUEST, EXACT, {"guest_pt_writes"}},
-    {"guest_cr3_loads", ALL, GUEST, EXACT, {"guest_cr3_loads"}},
-    {"guest_invlpgs", ALL, GUEST, EXACT, {"guest_invlpgs"}},
-    {"pf_taken", NESTED, KVM, 0, {"exit_ept_violation", "exit_retry"}},
-    {"pf_taken",
-     SHADOWS,
-     KVM,
-     0,
-     {"exit_fill", "exit_reflect", "exit_pt_write", "exit_spurious", "exit_retry"}},
-    {"pf_fixed", NESTED, KVM, 0, {"exit_ept_violation"}},
-    {"pf_fixed", SHADOWS, KVM, 0, {"exit_fill"}},
-    {"pf_guest", ALL, KVM, 0, {"exit_reflect"}},
-    {"pf_emulate", ALL, KVM, 0, {"exit_pt_write"}},
-    {"pf_spurious", SHADOWS, KVM, 0, {"exit_spurious"}},
-    {"invlpg", NESTED | SHADOW, KVM, EXACT, {"exit_invlpg"}},
-    {"invlpg", EMULATED, KVM, EXACT, {"guest_invlpgs"}}, /* emulated like every instruction */
-    {"mmu_pte_write", SHADOW, KVM, 0, {"shadow_pt_writes"}},
-    {"mmu_pte_write", EMULATED, KVM, 0, {NULL}}, /* every store of ring 0 */
-    {"mmu_cache_miss", SHADOWS, KVM, 0, {"shadow_pages_made"}},
-    {"mmu_shadow_zapped", SHADOWS, KVM, 0, {"shadow_pages_zapped"}},
-    {"mmu_recycled", SHADOWS, KVM, 0, {"shadow_pages_recycled"}},
-    {"mmu_flooded", SHADOWS, KVM, 0, {"shadow_floods"}},
-    {"mmu_unsync", SHADOWS, KVM, LEVEL, {"shadow_out_of_sync"}},
-    {"pages_4k", SHADOWS, KVM, LEVEL, {"shadow_leaves"}},
+    {.name = "guest_faults", .modes = ALL, .flags = EXACT, SUM("guest_faults")},
+    {.name = "guest_pt_writes", .modes = ALL, .flags = EXACT, SUM("guest_pt_writes")},
+    {.name = "guest_cr3_loads", .modes = ALL, .flags = EXACT, SUM("guest_cr3_loads")},
+    {.name = "guest_invlpgs", .modes = ALL, .flags = EXACT, SUM("guest_invlpgs")},
+    {.name = "pf_taken", .modes = NESTED, .where = KVM, SUM("exit_ept_violation", "exit_retry")},
+    {.name = "pf_taken",
+     .modes = SHADOWS,
+     .where = KVM,
+     SUM("exit_fill", "exit_reflect", "exit_pt_write", "exit_spurious", "exit_retry")},
+    {.name = "pf_fixed", .modes = NESTED, .where = KVM, SUM("exit_ept_violation")},
+    {.name = "pf_fixed", .modes = SHADOWS, .where = KVM, SUM("exit_fill")},
+    {.name = "pf_guest", .modes = ALL, .where = KVM, SUM("exit_reflect")},
+    {.name = "pf_emulate", .modes = ALL, .where = KVM, SUM("exit_pt_write")},
+    {.name = "pf_spurious", .modes = SHADOWS, .where = KVM, SUM("exit_spurious")},
+    {.name = "invlpg", .modes = NESTED | SHADOW, .where = KVM, .flags = EXACT, SUM("exit_invlpg")},
+    /* emulated, as every instruction of ring 0 is */
+    {.name = "invlpg", .modes = EMULATED, .where = KVM, .flags = EXACT, SUM("guest_invlpgs")},
+    {.name = "exits",
+     .modes = NESTED | SHADOW,
+     .where = KVM,
+     SUM("exits"),
+     .apart = {"io_exits", "irq_exits"}},
+    {.name = "mmu_pte_write", .modes = SHADOW, .where = KVM, SUM("shadow_pt_writes")},
+    /* counts every store of ring 0, to a table or not: the model has no such instructions */
+    {.name = "mmu_pte_write", .modes = EMULATED, .where = KVM},
+    {.name = "mmu_cache_miss", .modes = SHADOWS, .where = KVM, SUM("shadow_pages_made")},
+    {.name = "mmu_shadow_zapped", .modes = SHADOWS, .where = KVM, SUM("shadow_pages_zapped")},
+    {.name = "mmu_recycled", .modes = SHADOWS, .where = KVM, SUM("shadow_pages_recycled")},
+    {.name = "mmu_flooded", .modes = SHADOWS, .where = KVM, SUM("shadow_floods")},
+    {.name = "mmu_unsync",
+     .modes = SHADOWS,
+     .where = KVM,
+     .flags = LEVEL,
+     SUM("shadow_out_of_sync")},
+    {.name = "pages_4k", .modes = SHADOWS, .where = KVM, .flags = LEVEL, SUM("shadow_leaves")},
 };
 
 const char *const verdict_names[VERDICTS] = {"equal", "within", "off", "unseen"};
 
+#define TOUCHES \
+    "first touches of the image, its tables, kernel memory (warmed at boot) and the first root"
 static const struct backend {
     const char *name, *strategy;
     unsigned mode;
-} backends[] = {{"vmx-ept", "ept-kvm", NESTED},
-                {"svm-npt", "ept-kvm", NESTED},
-                {"vmx-shadow", "shadow-kvm", SHADOW},
-                {"svm-shadow", "shadow-kvm", SHADOW},
-                {"pvm", "shadow-pvm", EMULATED}};
+    const char *boot; /* where the constants of boot come from */
+} backends[] = {
+    {"vmx-ept", "ept-kvm", NESTED, TOUCHES},
+    {"svm-npt", "ept-kvm", NESTED, TOUCHES},
+    {"vmx-shadow", "shadow-kvm", SHADOW, TOUCHES ", each a fill of the kernel's shadow tables"},
+    {"svm-shadow", "shadow-kvm", SHADOW, TOUCHES ", each a fill of the kernel's shadow tables"},
+    {"pvm", "shadow-pvm", EMULATED,
+     "first touches of the image's ring-3 pages, and ring 0's stores; ring 0 is emulated and "
+     "faults "
+     "on nothing"}};
 
 static const struct backend *backend_of(const char *name)
 {
@@ -146,7 +165,13 @@ static struct seen predicted_in(const json_t *phase, const struct event *e)
 static struct seen counted_in(const json_t *phase, const struct event *e)
 {
     const json_t *group = json_object_get(phase, e->where == GUEST ? "counters" : "kvm");
-    return count_of(json_object_get(group, e->name));
+    struct seen n = count_of(json_object_get(group, e->name));
+    for (unsigned i = 0; i < ARRAY_SIZE(e->apart) && e->apart[i]; i++) {
+        struct seen one = count_of(json_object_get(group, e->apart[i]));
+        n.is &= one.is;
+        n.v -= n.is ? one.v : 0;
+    }
+    return n;
 }
 
 /* A number of one side in a phase. */
@@ -216,9 +241,10 @@ static void add_constant(json_t *doc, const struct pairing *pair, const struct e
     if (!c) {
         struct seen p = predicted_in(phase_of(pair->model, "boot"), e);
         append(doc, "constants",
-               json_pack("{ss ss ss so so ss s[]}", "target", pair->target, "paging", pair->paging,
-                         "event", e->name, "predicted", value(p), "counted", value(n), "verdict",
-                         verdict_names[n.is ? VERDICT_EQUAL : VERDICT_UNSEEN], "differs"));
+               json_pack("{ss ss ss so so ss ss s[]}", "target", pair->target, "paging",
+                         pair->paging, "event", e->name, "predicted", value(p), "counted", value(n),
+                         "verdict", verdict_names[n.is ? VERDICT_EQUAL : VERDICT_UNSEEN], "why",
+                         backend_of(text_of(pair->kvm, "backend"))->boot, "differs"));
         return;
     }
     struct seen first = count_of(json_object_get(c, "counted"));
@@ -228,14 +254,23 @@ static void add_constant(json_t *doc, const struct pairing *pair, const struct e
     append(c, "differs", json_pack("{ss so}", "workload", pair->workload, "counted", value(n)));
 }
 
+/* What a row compares, when that is not just the statistic of the event's name. */
+static const char *row_name(const struct event *e, char *buf, size_t n)
+{
+    size_t len = (size_t)snprintf(buf, n, "%s%s", e->name, e->flags & LEVEL ? " since boot" : "");
+    for (unsigned i = 0; i < ARRAY_SIZE(e->apart) && e->apart[i] && len < n; i++)
+        len += (size_t)snprintf(buf + len, n - len, " - %s", e->apart[i]);
+    return buf;
+}
+
 static void add_event(json_t *doc, const struct pairing *pair, const char *phase,
                       const struct event *e)
 {
     struct seen p = number_in(pair->model, phase, e, predicted_in),
                 c = number_in(pair->kvm, phase, e, counted_in);
     char name[64];
-    snprintf(name, sizeof name, "%s%s", e->name, e->flags & LEVEL ? " since boot" : "");
-    add_row(doc, pair, phase, name, value(p), value(c), validate_verdict(p, c, e->flags & EXACT));
+    add_row(doc, pair, phase, row_name(e, name, sizeof name), value(p), value(c),
+            validate_verdict(p, c, e->flags & EXACT));
 }
 
 static void add_phase(json_t *doc, const struct pairing *pair, const char *name)

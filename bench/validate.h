@@ -8,7 +8,8 @@
  *    "runs":      [{target, paging, workload, backend, predicted_by, status, reason}],
  *    "rows":      [{target, paging, workload, phase, event, predicted, counted, difference,
  *                   percent, verdict}],
- *    "constants": [{target, paging, event, predicted, counted, verdict, differs}],
+ *    "constants": [{target, paging, event, predicted, counted, verdict, why,
+ *                   differs}],
  *    "summary":   {"equal": n, "within": n, "off": n, "unseen": n, ...},
  *    "tags":      {"predicted": "exact", "counted": "counted"}}
  *

@@ -90,6 +90,21 @@ static void rows_table(const json_t *doc, bool only_different)
     table_free(t);
 }
 
+/* Where each machine's constants come from, one line a machine. */
+static void constants_reasons(const json_t *doc)
+{
+    const json_t *c, *last = NULL;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "constants"), i, c)
+    {
+        if (last && strcmp(str(last, "target"), str(c, "target")) == 0 &&
+            strcmp(str(last, "paging"), str(c, "paging")) == 0)
+            continue;
+        printf("%s %s: %s\n", str(c, "target"), str(c, "paging"), str(c, "why"));
+        last = c;
+    }
+}
+
 static void constants_table(const json_t *doc)
 {
     struct table *t = table_new(5, "llrrl");
@@ -116,6 +131,7 @@ static void constants_table(const json_t *doc)
     if (n) {
         putchar('\n');
         table_print(t);
+        constants_reasons(doc);
     }
     table_free(t);
 }
