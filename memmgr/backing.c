@@ -151,6 +151,28 @@ static bool advise(struct backing *b, char *err, size_t n)
     return false;
 }
 
+/* hugetlbfs reserves pages of the machine, not of a node: without enough free ones there the first
+ * touch would be a SIGBUS. */
+static bool node_has_huge_pages(const struct backing *b, int node, char *err, size_t n)
+{
+    unsigned shift = unit_shift(b->page);
+    uint64_t pages = 0;
+    char dir[128], file[160];
+    snprintf(dir, sizeof dir, "/sys/devices/system/node/node%d/hugepages/hugepages-%ukB", node,
+             1u << (shift - 10));
+    snprintf(file, sizeof file, "%s/free_hugepages", dir);
+    FILE *f = fopen(file, "re");
+    bool ok = f && fscanf(f, "%" SCNu64, &pages) == 1 && pages >= b->bytes >> shift;
+    if (f)
+        fclose(f);
+    if (!ok)
+        snprintf(err, n,
+                 "--numa bind:%d: %" PRIu64 " free huge pages on that node, %" PRIu64
+                 " needed; set them aside in %s/nr_hugepages",
+                 node, pages, b->bytes >> shift, dir);
+    return ok;
+}
+
 static int build(struct backing *b, const struct numa_policy *policy, char *err, size_t n)
 {
     if (b->page == PAGES_THP && !thp_possible(b->kind, err, n))
@@ -159,7 +181,11 @@ static int build(struct backing *b, const struct numa_policy *policy, char *err,
         return NB_NODEVICE;
     if (!map(b, err, n) || !advise(b, err, n))
         return NB_NODEVICE;
-    return numa_policy_apply(policy, b->mem, b->bytes, err, n);
+    int code = numa_policy_apply(policy, b->mem, b->bytes, err, n);
+    if (code == NB_OK && policy->kind == NUMA_BIND && is_hugetlb(b->page) &&
+        !node_has_huge_pages(b, policy->node, err, n))
+        return NB_NODEVICE;
+    return code;
 }
 
 struct backing *backing_new(uint64_t bytes, enum backing_kind kind, enum page_mode page,

@@ -33,9 +33,10 @@ extern char **environ;
 static struct {
     bool armed;
     const struct kvm_module *m;
-    int was;      /* kvm_module_nested() before */
-    pid_t pid;    /* of the process that armed it: a child of ours must not restore */
-    int guardian; /* our end of its pipe */
+    int was;   /* kvm_module_nested() before */
+    pid_t pid; /* of the process that armed it: a child of ours must not restore */
+    pid_t guardian;
+    int pipe; /* our end */
 } undo;
 
 /* ---- looks for running VMs ---- */
@@ -90,7 +91,7 @@ static bool debugfs_shows_vm(void)
 
 static bool in_use(const char *module, char *err, size_t n)
 {
-    char count[32];
+    char count[32] = "unknown";
     long pid = process_of_a_vm();
     if (pid) {
         snprintf(err, n, "--reload-kvm: process %ld has a VM open; end it first", pid);
@@ -196,7 +197,8 @@ static bool arm(const struct kvm_module *m, int was)
         close(ends[1]);
         return false;
     }
-    undo.guardian = ends[1];
+    undo.guardian = child;
+    undo.pipe = ends[1];
     undo.pid = getpid();
     undo.armed = true;
     if (!at_exit)
@@ -212,9 +214,9 @@ void kvm_reload_restore(void)
     undo.armed = false;
     kvm_host_close();
     /* With a VM of ours still open this fails, and the guardian does it when we are gone. */
-    if (switch_to(undo.m, undo.was, ONE_SECOND) && write(undo.guardian, "", 1) == 1)
-        log_debug("%s is loaded as it was", undo.m->name);
-    close(undo.guardian);
+    if (switch_to(undo.m, undo.was, ONE_SECOND) && write(undo.pipe, "", 1) == 1)
+        waitpid(undo.guardian, NULL, 0);
+    close(undo.pipe);
 }
 
 /* ---- the switch ---- */

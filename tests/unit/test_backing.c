@@ -1,6 +1,7 @@
 /* test_backing.c: host memory of real guests: kinds, pages, placement, discarding, residency.
  * link: base memmgr
  */
+#include <numa.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -168,18 +169,34 @@ static void a_node_that_is_not_there_is_refused(void **state)
     (void)state;
     char err[256] = "";
     int code = 0;
-    const struct numa_policy far = {NUMA_BIND, 1000}, near = {NUMA_BIND, 0};
+    const struct numa_policy far = {NUMA_BIND, 1000};
     assert_null(backing_new(MIB, BACKING_ANON, PAGES_4K, &far, err, sizeof err, &code));
     assert_true(code == NB_USAGE || code == NB_NODEVICE);
     assert_non_null(strstr(err, "--numa"));
-    struct backing *b = backing_new(MIB, BACKING_ANON, PAGES_4K, &near, err, sizeof err, &code);
-    if (!b) {
-        print_message("skip: %s\n", err);
+}
+
+/* Bound memory lies on its node, whichever processor touches it: on the last node, so that a machine
+ * with several shows the difference. */
+static void bound_memory_lies_on_its_node(void **state)
+{
+    (void)state;
+    if (numa_available() < 0) {
+        print_message("skip: this kernel has no NUMA support\n");
         skip();
     }
-    b->mem[0] = 1;
-    assert_int_equal(resident(b), 4096);
-    backing_free(b);
+    for (enum backing_kind k = BACKING_ANON; k <= BACKING_MEMFD; k++) {
+        char err[256] = "";
+        int code, node = -1;
+        const struct numa_policy last = {NUMA_BIND, numa_max_node()};
+        struct backing *b = backing_new(MIB, k, PAGES_4K, &last, err, sizeof err, &code);
+        if (!b)
+            fail_msg("%s", err);
+        void *page = b->mem + 8192;
+        b->mem[8192] = 1;
+        assert_int_equal(numa_move_pages(0, 1, &page, NULL, &node, 0), 0);
+        assert_int_equal(node, last.node);
+        backing_free(b);
+    }
 }
 
 static void kinds_have_names(void **state)
@@ -204,6 +221,7 @@ int main(void)
         cmocka_unit_test(missing_hugetlb_pages_name_their_file),
         cmocka_unit_test(wrong_sizes_are_refused),
         cmocka_unit_test(a_node_that_is_not_there_is_refused),
+        cmocka_unit_test(bound_memory_lies_on_its_node),
         cmocka_unit_test(kinds_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
