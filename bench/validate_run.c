@@ -161,7 +161,10 @@ static void count_in_lab(struct session *s)
 {
     struct labvm_job jobs[MAX_RUNS] = {0};
     struct run *of[MAX_RUNS];
-    struct labvm_config cfg = {.timeout = 10 * s->v->timeout, .progress = lab_progress, .ctx = s};
+    struct labvm_config cfg = {.icount = true, /* virtual time: the same counts each time */
+                               .timeout = 10 * s->v->timeout,
+                               .progress = lab_progress,
+                               .ctx = s};
     char err[2048] = "";
     unsigned n = 0;
     for (unsigned i = 0; i < s->nruns; i++) {
