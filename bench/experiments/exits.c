@@ -99,7 +99,7 @@ static void number(FILE *f, double v)
         fputs("\tNaN", f);
 }
 
-static bool fig7(const struct results *r, FILE *f)
+static bool labvm_fig(const struct results *r, FILE *f)
 {
     const json_t *ept = in_labvm(r, "ept"), *shadow = in_labvm(r, "shadow");
     if (!ept || !shadow)
@@ -117,7 +117,7 @@ static bool fig7(const struct results *r, FILE *f)
     return true;
 }
 
-static bool fig8(const struct results *r, FILE *f)
+static bool host_fig(const struct results *r, FILE *f)
 {
     bool any = false;
     fputs("row\tevent\tring0\tring3\tlo\thi\n", f);
@@ -228,17 +228,17 @@ static void say(const struct results *r, FILE *f)
     }
 }
 
-EMBED(fig7_gp, "bench/plots/fig7.gp");
-EMBED(fig8_gp, "bench/plots/fig8.gp");
+EMBED(labvm_gp, "bench/plots/exits-labvm.gp");
+EMBED(host_gp, "bench/plots/exits-host.gp");
 static struct figure figures[] = {
-    {7, "fig7",
+    {7, "exits-labvm",
      "Instructions that one event makes a processor run, guest, KVM and Linux together, in an "
      "emulated machine without time",
-     "measured", fig7_gp, fig7},
-    {8, "fig8",
+     "measured", labvm_gp, labvm_fig},
+    {8, "exits-host",
      "Time of one event under the KVM of this host; where it emulates ring 0 (backend pvm), events "
      "of ring 0 are emulated instructions and no exits",
-     "measured", fig8_gp, fig8},
+     "measured", host_gp, host_fig},
     {0},
 };
 REGISTER(experiment, exits, .summary = "what one event costs a guest of a real KVM", .plan = plan,
