@@ -341,9 +341,9 @@ static void check_engine(struct options *o)
                 o->vm.reload_kvm ? "--reload-kvm" : "--timeout", name);
         return;
     }
-    if (o->vm.check || o->vm.events)
-        die(NB_USAGE, "--set run.%s: the host cannot see into a running guest; use --engine model",
-            o->vm.check ? "check" : "events");
+    if (o->vm.events)
+        die(NB_USAGE, "--set run.events: the host cannot see into a running guest; use --engine "
+                      "model");
     if (o->vm.reload_kvm && !(o->given & GIVEN_PAGING))
         die(NB_USAGE, "--reload-kvm: say which mode, as in --paging shadow --reload-kvm");
     if (!(o->given & GIVEN_PAGING))

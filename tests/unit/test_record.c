@@ -1,6 +1,7 @@
 /* test_record.c: the record's corner cases, which no run of the command reaches.
  *
- * link: base bench/record bench/record_print bench/print bench/version vmm/cycles
+ * link: base memmgr bench/record bench/record_print bench/print bench/version vmm/cycles
+ *       vmm/kvm_run vmm/kvm_vm vmm/kvm_stats vmm/kvm_host vmm/kvm_autopsy
  */
 #include <setjmp.h>
 #include <stdarg.h>
