@@ -121,11 +121,12 @@ static void mark_unseen(const struct mmu *m, struct counters *out)
         CTR_exit_spurious,         CTR_shadow_pages_made, CTR_shadow_pages_zapped,
         CTR_shadow_pages_recycled, CTR_shadow_floods,     CTR_shadow_pt_writes,
         CTR_shadow_unsyncs,        CTR_shadow_syncs,      CTR_shadow_out_of_sync,
-        CTR_shadow_prefetched,     CTR_shadow_flushes,    CTR_shadow_leaves};
+        CTR_shadow_prefetched,     CTR_shadow_leaves};
     for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
         out->unseen[later[i]] = true;
     for (unsigned i = 0; i < ARRAY_SIZE(lazy); i++)
         out->unseen[lazy[i]] = !m->vm->paging->counts_shadow_pages;
+    out->unseen[CTR_shadow_flushes] = !m->vm->paging->counts_flushes;
     out->unseen[CTR_exit_retry] = !m->vm->paging->counts_retries;
     for (unsigned i = 0; i < 4; i++) /* served by L1, L2, L3, memory */
         out->unseen[CTR_pt_l1_hits + i] = out->unseen[CTR_data_l1_hits + i] =

@@ -73,7 +73,8 @@ struct paging {
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
     /* Bytes of shadow and nested tables now. */
     void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
-    bool counts_shadow_pages; /* has the counters shadow_* and exit_spurious */
+    bool counts_shadow_pages; /* has the counters shadow_* and exit_spurious, but: */
+    bool counts_flushes;      /* has the counter shadow_flushes */
     bool counts_retries;      /* has the counter exit_retry */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);

@@ -2,7 +2,8 @@
  *
  * Each scenario is run on both strategies. Its preparation brings the tables into a known state; then
  * counting begins, and the counts are compared with a derivation that stands beside it. What the guest
- * kernel does in each step is fixed in guest/kernel.h; how KVM's MMU reacts is in shadow_kvm.h.
+ * kernel does in each step is fixed in guest/kernel.h; how KVM's MMU reacts is in shadow_kvm.h. Flushes (kvm
+ * only): one for each exit, or host event, that took a right or a mapping away, and for each CR3 load.
  *
  * link: base memmgr guest shadow_vs_ept vmm/engine_model vmm/hash
  */
@@ -43,16 +44,26 @@ struct scenario {
 
 struct counts {
     uint64_t reflect, fill, pt_write, spurious, retry, cr3, invlpg;
-    uint64_t made, zapped, floods, writes, unsyncs, syncs, prefetched;
+    uint64_t made, zapped, floods, writes, unsyncs, syncs, prefetched, flushes;
 };
 
 static struct counts counts_of(const struct counters *c)
 {
-    return (struct counts){c->exit_reflect,  c->exit_fill,         c->exit_pt_write,
-                           c->exit_spurious, c->exit_retry,        c->exit_cr3,
-                           c->exit_invlpg,   c->shadow_pages_made, c->shadow_pages_zapped,
-                           c->shadow_floods, c->shadow_pt_writes,  c->shadow_unsyncs,
-                           c->shadow_syncs,  c->shadow_prefetched};
+    return (struct counts){c->exit_reflect,
+                           c->exit_fill,
+                           c->exit_pt_write,
+                           c->exit_spurious,
+                           c->exit_retry,
+                           c->exit_cr3,
+                           c->exit_invlpg,
+                           c->shadow_pages_made,
+                           c->shadow_pages_zapped,
+                           c->shadow_floods,
+                           c->shadow_pt_writes,
+                           c->shadow_unsyncs,
+                           c->shadow_syncs,
+                           c->shadow_prefetched,
+                           c->unseen[CTR_shadow_flushes] ? 0 : c->shadow_flushes};
 }
 
 /* Counters of the scenario; *end as they are then (gauges). */
@@ -93,9 +104,9 @@ static struct counts measure(const struct scenario *s, const char *paging, struc
     return counts_of(&delta);
 }
 
-static const char *const names[] = {"reflect", "fill",    "pt_write", "spurious",  "retry",
-                                    "cr3",     "invlpg",  "made",     "zapped",    "floods",
-                                    "writes",  "unsyncs", "syncs",    "prefetched"};
+static const char *const names[] = {"reflect", "fill",    "pt_write", "spurious",   "retry",
+                                    "cr3",     "invlpg",  "made",     "zapped",     "floods",
+                                    "writes",  "unsyncs", "syncs",    "prefetched", "flushes"};
 
 static void expect(const struct scenario *s, const char *paging, struct counts want)
 {
@@ -161,9 +172,11 @@ static void load_then_store(struct user *u, gva_t *at)
 static void a_page_read_first_costs_two_more(void **state)
 {
     (void)state;
-    kvm_and_pvm((struct scenario){"load, store", map_one, load_then_store, .mem = 0},
-                (struct counts){.reflect = 1, .fill = 3, .retry = 1, .unsyncs = 1, .prefetched = 1},
-                (struct counts){.reflect = 1, .fill = 2, .retry = 1, .writes = 1});
+    kvm_and_pvm(
+        (struct scenario){"load, store", map_one, load_then_store, .mem = 0},
+        (struct counts){
+            .reflect = 1, .fill = 3, .retry = 1, .unsyncs = 1, .prefetched = 1, .flushes = 1},
+        (struct counts){.reflect = 1, .fill = 2, .retry = 1, .writes = 1});
 }
 
 /* ---- changing rights ---- */
@@ -190,7 +203,7 @@ static void mprotect_of_few_pages(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"mprotect", map_eight, protect_four, .mem = 0},
-                (struct counts){.fill = 4, .invlpg = 4, .prefetched = 4},
+                (struct counts){.fill = 4, .invlpg = 4, .prefetched = 4, .flushes = 4},
                 (struct counts){.fill = 2, .writes = 8, .prefetched = 6});
 }
 
@@ -202,7 +215,8 @@ static void mprotect_of_many_pages(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"mprotect, CR3", map_eight, protect_four, .mem = 0, .ceiling = 2},
-                (struct counts){.fill = 5, .cr3 = 1, .unsyncs = 1, .syncs = 1, .prefetched = 3},
+                (struct counts){
+                    .fill = 5, .cr3 = 1, .unsyncs = 1, .syncs = 1, .prefetched = 3, .flushes = 1},
                 (struct counts){.fill = 2, .writes = 8, .prefetched = 6});
 }
 
@@ -216,7 +230,7 @@ static void munmap_of_few_pages(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"munmap", map_eight, unmap_eight, .mem = 0},
-                (struct counts){.invlpg = 8}, (struct counts){.writes = 8});
+                (struct counts){.invlpg = 8, .flushes = 8}, (struct counts){.writes = 8});
 }
 
 /* ---- upper tables ---- */
@@ -241,11 +255,15 @@ static void touch_three_regions(struct user *u, gva_t *at)
 static void a_new_leaf_table_costs_an_emulated_write(void **state)
 {
     (void)state;
-    kvm_and_pvm(
-        (struct scenario){"regions", map_regions, touch_three_regions, .mem = 0},
-        (struct counts){
-            .reflect = 3, .fill = 6, .pt_write = 3, .made = 3, .writes = 3, .prefetched = 3},
-        (struct counts){.reflect = 3, .fill = 3, .made = 3, .writes = 3});
+    kvm_and_pvm((struct scenario){"regions", map_regions, touch_three_regions, .mem = 0},
+                (struct counts){.reflect = 3,
+                                .fill = 6,
+                                .pt_write = 3,
+                                .made = 3,
+                                .writes = 3,
+                                .prefetched = 3,
+                                .flushes = 3},
+                (struct counts){.reflect = 3, .fill = 3, .made = 3, .writes = 3});
 }
 
 /* ---- processes ---- */
@@ -272,7 +290,8 @@ static void child_exits(struct user *u, gva_t *at)
  * Then the PD's 4 links: two emulated writes, and with the third the PD is flooded and goes; with it
  * (kvm) go the two tables still linked, which are out of sync. The fourth write is a fill (kvm: the
  * direct map has the frame read-only), or nothing (pvm: it is no table now). One write each in PDPT and
- * root. kvm: 3 + 1 + 1 emulated, 4 + 1 fills; pvm: 4 + 3 + 1 + 1 writes. */
+ * root. kvm: 3 + 1 + 1 emulated, 4 + 1 fills; pvm: 4 + 3 + 1 + 1 writes. Flushes: CR3, three PD writes, the
+ * root's; not the PDPT's, since its link went with the PD. */
 static void freeing_tables_looks_like_a_flood(void **state)
 {
     (void)state;
@@ -285,7 +304,8 @@ static void freeing_tables_looks_like_a_flood(void **state)
                                 .writes = 5,
                                 .unsyncs = 4,
                                 .syncs = 4,
-                                .prefetched = 0},
+                                .prefetched = 0,
+                                .flushes = 5},
                 (struct counts){.zapped = 1, .floods = 1, .writes = 9});
 }
 
@@ -345,7 +365,7 @@ static void switching_back_fills_nothing(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"switch", make_six, take_turns, .mem = 0},
-                (struct counts){.cr3 = 50}, (struct counts){.made = 0});
+                (struct counts){.cr3 = 50, .flushes = 50}, (struct counts){.made = 0});
 }
 
 static void fork_one(struct user *u, gva_t *at)
@@ -371,7 +391,7 @@ static void a_new_root_costs_a_spurious_fault(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"new root", fork_one, switch_to_it, .mem = 0},
-                (struct counts){.cr3 = 1, .spurious = 1, .made = 1},
+                (struct counts){.cr3 = 1, .spurious = 1, .made = 1, .flushes = 2},
                 (struct counts){.spurious = 1, .made = 1});
 }
 
@@ -397,7 +417,7 @@ static void discarded_pages_are_filled_again(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"discard", touch_16, lose_and_touch, .mem = 0},
-                (struct counts){.fill = 16}, (struct counts){.fill = 16});
+                (struct counts){.fill = 16, .flushes = 1}, (struct counts){.fill = 16});
 }
 
 static void lose_shadow_and_touch(struct user *u, gva_t *at)
@@ -411,7 +431,7 @@ static void neighbours_are_prefetched(void **state)
 {
     (void)state;
     kvm_and_pvm((struct scenario){"prefetch", touch_16, lose_shadow_and_touch, .mem = 0},
-                (struct counts){.fill = 2, .prefetched = 14},
+                (struct counts){.fill = 2, .prefetched = 14, .flushes = 1},
                 (struct counts){.fill = 2, .prefetched = 14});
 }
 
