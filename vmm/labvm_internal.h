@@ -54,7 +54,7 @@ enum {
 
 struct labvm_head {
     uint32_t magic, kind, job, bytes;
-    uint64_t check; /* XXH64 of what follows, seeded with the rest of the head */
+    uint64_t check; /* XXH64 of what follows, seeded with that of the words above */
 };
 
 struct labvm_frame {

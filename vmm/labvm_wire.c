@@ -13,8 +13,7 @@ enum { MAGIC = 0x4d56424c }; /* "LBVM" */
 
 static uint64_t checksum(const struct labvm_head *h, const void *data)
 {
-    uint64_t seed = (uint64_t)h->kind << 32 ^ (uint64_t)h->job << 40 ^ h->bytes;
-    return XXH64(data, h->bytes, seed);
+    return XXH64(data, h->bytes, XXH64(h, offsetof(struct labvm_head, check), 0));
 }
 
 struct labvm_head labvm_head(enum labvm_kind kind, uint32_t job, const void *data, uint32_t bytes)
