@@ -14,6 +14,12 @@
 
 enum { MAX_FILE = 64 << 10, MAX_NAME = 256 };
 
+/* What was read of a file. */
+static _Thread_local union {
+    unsigned char bytes[MAX_FILE];
+    uint64_t values[MAX_FILE / 8];
+} file;
+
 int kvm_stats_open(int fd) { return ioctl(fd, KVM_GET_STATS_FD, NULL); }
 
 /* Statistics that a backend lists and never counts. kvm_pvm: these are counted in the code of the
@@ -26,12 +32,12 @@ static bool never_counted(const struct kvm_host *h, const char *name)
 
 /* Append one descriptor to the set; false: no room or nonsense. */
 static bool add(struct kvm_stat_set *s, const struct kvm_host *host, const struct kvm_stats_desc *d,
-                const char *name, uint32_t data_at, bool of_vcpu)
+                const char *name, uint32_t data_at, uint32_t file_bytes, bool of_vcpu)
 {
-    uint32_t type = d->flags & KVM_STATS_TYPE_MASK, at = data_at + d->offset;
-    uint32_t end = at + d->size * 8u;
+    uint32_t type = d->flags & KVM_STATS_TYPE_MASK;
+    uint64_t at = (uint64_t)data_at + d->offset, end = at + d->size * 8u;
     if (s->n == MAX_KVM_STATS || d->size == 0 || d->size > MAX_KVM_VALUES - s->nvalues ||
-        d->offset > MAX_FILE || end > MAX_FILE || at % 8)
+        end > file_bytes || at % 8)
         return false;
     struct kvm_stat_name *stat = &s->stat[s->n];
     size_t len = strnlen(name, sizeof stat->name - 1);
@@ -42,9 +48,9 @@ static bool add(struct kvm_stat_set *s, const struct kvm_host *host, const struc
     stat->gauge = type == KVM_STATS_TYPE_INSTANT || type == KVM_STATS_TYPE_PEAK;
     stat->unseen = never_counted(host, stat->name);
     s->of_vcpu[s->n] = of_vcpu;
-    s->at[s->n] = at;
+    s->at[s->n] = (uint32_t)at;
     if (end > s->end[of_vcpu])
-        s->end[of_vcpu] = end;
+        s->end[of_vcpu] = (uint32_t)end;
     s->nvalues += d->size;
     s->n++;
     return true;
@@ -54,23 +60,23 @@ static bool read_descriptors(struct kvm_stat_set *s, const struct kvm_host *host
                              bool of_vcpu)
 {
     struct kvm_stats_header h;
-    /* sizeof counts the tail padding that a name may share */
-    const size_t fixed = offsetof(struct kvm_stats_desc, name);
-    union {
-        struct kvm_stats_desc desc;
-        char bytes[sizeof(struct kvm_stats_desc) + MAX_NAME];
-    } u;
-    if (pread(fd, &h, sizeof h, 0) != sizeof h || h.name_size == 0 || h.name_size > MAX_NAME ||
-        h.data_offset > MAX_FILE || h.desc_offset > MAX_FILE)
+    ssize_t got = pread(fd, file.bytes, MAX_FILE, 0);
+    uint32_t n = got > 0 ? (uint32_t)got : 0;
+    memcpy(&h, file.bytes, sizeof h);
+    if (n < sizeof h || h.name_size == 0 || h.name_size > MAX_NAME || h.desc_offset > n)
         return false;
-    size_t step = fixed + h.name_size;
-    for (uint32_t i = 0; i < h.num_desc && i < 4096; i++) {
-        off_t at = (off_t)(h.desc_offset + i * step);
-        if (pread(fd, &u, step, at) != (ssize_t)step)
-            return false;
-        u.bytes[step - 1] = 0;
-        if (!add(s, host, &u.desc, u.bytes + fixed, h.data_offset, of_vcpu))
-            log_warn("KVM statistic %s does not fit and is left out", u.bytes + fixed);
+    /* The name follows the fixed part at once; sizeof would count padding. */
+    const uint32_t fixed = offsetof(struct kvm_stats_desc, name), step = fixed + h.name_size;
+    if (h.num_desc > (n - h.desc_offset) / step)
+        return false;
+    for (uint32_t i = 0; i < h.num_desc; i++) {
+        const unsigned char *at = file.bytes + h.desc_offset + i * step;
+        struct kvm_stats_desc d;
+        char name[MAX_NAME + 1] = "";
+        memcpy(&d, at, fixed);
+        memcpy(name, at + fixed, h.name_size);
+        if (!add(s, host, &d, name, h.data_offset, n, of_vcpu))
+            log_warn("KVM statistic %s does not fit and is left out", name);
     }
     return true;
 }
@@ -89,18 +95,17 @@ void kvm_stats_describe(struct kvm_vm *vm)
  * from the first value on is read. */
 static bool read_values(const struct kvm_stat_set *s, int fd, bool of_vcpu, uint64_t *v)
 {
-    static _Thread_local uint64_t data[MAX_FILE / 8];
     uint32_t start = MAX_FILE, end = s->end[of_vcpu];
     for (unsigned i = 0; i < s->n; i++)
         if (s->of_vcpu[i] == of_vcpu && s->at[i] < start)
             start = s->at[i];
     if (start >= end)
         return true;
-    if (pread(fd, data, end - start, start) != (ssize_t)(end - start))
+    if (pread(fd, file.bytes, end - start, start) != (ssize_t)(end - start))
         return false;
     for (unsigned i = 0; i < s->n; i++)
         for (unsigned k = 0; s->of_vcpu[i] == of_vcpu && k < s->stat[i].size; k++)
-            v[s->stat[i].first + k] += data[(s->at[i] - start) / 8 + k];
+            v[s->stat[i].first + k] += file.values[(s->at[i] - start) / 8 + k];
     return true;
 }
 

@@ -122,7 +122,8 @@ static bool set_cpuid(struct kvm_vcpu *v, char *err, size_t errlen)
     size_t bytes = sizeof *host->cpuid + host->cpuid->nent * sizeof host->cpuid->entries[0];
     struct kvm_cpuid2 *c = meta_calloc(META_HOST, 1, bytes);
     memcpy(c, host->cpuid, bytes);
-    bool deadline = ioctl(host->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    bool deadline =
+        v->vm->irqchip && ioctl(host->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
     for (unsigned i = 0; i < c->nent; i++) {
         struct kvm_cpuid_entry2 *e = &c->entries[i];
         if (e->function == 1) {
