@@ -1,13 +1,14 @@
 /* shadow_kvm.c: shadow paging as Linux KVM does it: the strategies shadow-kvm and shadow-pvm.
  *
- * The cache of shadow pages is described in shadow_kvm.h. What the guest does, and what comes of it:
+ * The cache of shadow pages is described in shadow_kvm.h. What the guest does, and what comes of
+ * it:
  *
  *                     shadow-kvm (ring 0 in the guest)      shadow-pvm (ring 0 emulated)
  *   #PF of ring 3     exit: reflected, filled or spurious   the same
  *   kernel access     a page fault like any other, when     the emulator's own; nothing is filled
  *                     the shadow lacks it
- *   table write       upper table: exit, emulated. Leaf     emulated anyway: the sPTE goes, the page
- *                     table: one exit makes it writable     stays in sync
+ *   table write       upper table: exit, emulated. Leaf     emulated anyway: the sPTE goes,
+ *                     table: one exit makes it writable     the page stays in sync
  *                     (unsync), then none
  *   INVLPG            exit; an unsync entry is read again   nothing to do
  *   CR3               exit; unsync pages are read again     the new root
@@ -16,16 +17,17 @@
  *                     dropped and it runs again
  *
  * Roots. A vCPU keeps the root in use and the three before it; loading one of these again costs no
- * search. A root's shadow page found in the cache is as good. The first instruction under a root that
- * has no kernel entry yet, wherever that page came from, is a fault.
+ * search. A root's shadow page found in the cache is as good. The first instruction under a root
+ * that has no kernel entry yet, wherever that page came from, is a fault.
  *
- * What is not predicted: under shadow-pvm the flushes of many emulated instructions merge, as they are run
- * in one go, so flushes are not counted there; and when the bound on shadow pages makes the
+ * What is not predicted: under shadow-pvm the flushes of many emulated instructions merge, as they
+ * are run in one go, so flushes are not counted there; and when the bound on shadow pages makes the
  * image's own tables go (shadow_pages_recycled), KVM's guest takes a few faults for its code and
  * stack where the model takes one.
  *
- * Not as in KVM: a store of ring 3 to a frame that is a tracked table makes it a table no more at once;
- * KVM emulates two such stores first. Our guest kernel clears a frame before a program gets it.
+ * Not as in KVM: a store of ring 3 to a frame that is a tracked table makes it a table no more at
+ * once; KVM emulates two such stores first. Our guest kernel clears a frame before a program gets
+ * it.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
 #include "shadow_vs_ept/walk.h"
@@ -197,8 +199,8 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     return r == KPF_GUEST ? FIX_REFLECT : FIX_RETRY;
 }
 
-/* The kernel loads from or stores into guest memory. False: its store must be emulated before the guest is
- * entered again. */
+/* The kernel loads from or stores into guest memory. False: its store must be emulated before the
+ * guest is entered again. */
 static bool kernel_access(struct mmu *m, gpa_t a, bool write)
 {
     bool present;
@@ -304,8 +306,8 @@ static void first_entry(struct mmu *m)
     enter(m);
 }
 
-/* A load that keeps no translation makes those of its PCID current: the pages below the root are synced,
- * other roots of this PCID are let go. */
+/* A load that keeps no translation makes those of its PCID current: the pages below the root are
+ * synced, other roots of this PCID are let go. */
 static void invalidate(struct mmu *m, uint64_t cr3)
 {
     struct kmmu *k = m->vm->state;

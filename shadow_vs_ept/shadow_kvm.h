@@ -1,16 +1,17 @@
-/* shadow_kvm.h: Linux KVM's shadow MMU: the pages of the cache, and what its parts offer each other.
+/* shadow_kvm.h: Linux KVM's shadow MMU: the pages of the cache, and what its parts offer each
+ * other.
  *
  * Written from the published description of the algorithm (Documentation/virt/kvm/x86/mmu.rst) and
  * from what Linux 6.1 and later are seen to count. It serves two strategies (shadow_kvm.c):
  *
- *   shadow-kvm  kvm_amd with npt=0, kvm_intel with ept=0: the guest kernel runs in ring 0 of the guest
- *               and reaches memory through the shadow tables too
+ *   shadow-kvm  kvm_amd with npt=0, kvm_intel with ept=0: the guest kernel runs in ring 0 of the
+ *               guest and reaches memory through the shadow tables too
  *   shadow-pvm  kvm_pvm: the guest kernel is run by an instruction emulator, which reads and writes
  *               guest memory itself
  *
- * Terms. A shadow page is a table of sPTEs. An indirect one stands for one guest table; a direct one
- * for a piece of a large guest page that the host backs with smaller pages. Both are found by gfn and
- * role (level, direct, access). Shadow pages outlive what links them.
+ * Terms. A shadow page is a table of sPTEs. An indirect one stands for one guest table; a direct
+ * one for a piece of a large guest page that the host backs with smaller pages. Both are found by
+ * gfn and role (level, direct, access). Shadow pages outlive what links them.
  *
  *   tracked    a gfn with an indirect shadow page above level 1: every write is emulated
  *   unsync     a level-1 shadow page whose guest table is writable: the guest's entries may differ,
@@ -18,21 +19,22 @@
  *   flooded    three writes to an upper table without a use between: it is a table no more
  *   prefetch   a fill also maps those of its 8 aligned neighbours that need no fault
  *
- * The kernel half. Root entry 511 of every process maps guest memory with 2 MiB pages at DIRECT_BASE
- * and the kernel image with 4 KiB pages at IMAGE_BASE (guest/image/abi.h). The model's guest has no
- * such tables in its memory, but their shape is fixed by that file, so walks of the upper half are made
- * from it. Everything below is the same for them: shadow pages, sPTEs, write protection.
+ * The kernel half. Root entry 511 of every process maps guest memory with 2 MiB pages at
+ * DIRECT_BASE and the kernel image with 4 KiB pages at IMAGE_BASE (guest/image/abi.h). The model's
+ * guest has no such tables in its memory, but their shape is fixed by that file, so walks of the
+ * upper half are made from it. Everything below is the same for them: shadow pages, sPTEs, write
+ * protection.
  *
  * Invariants (kmmu_check verifies all):
- *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block; or it
- *      is the kernel's, read-only, and maps the page of zeroes; or it is the image's.
+ *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block; or
+ *      it is the kernel's, read-only, and maps the page of zeroes; or it is the image's.
  *  (2) a leaf of an indirect user page that is not unsync agrees with its guest entry: present,
  *      accessed, same frame, writable only if the guest entry is writable and dirty.
  *  (3) a writable leaf covers no tracked gfn, and no table of an indirect page that is not unsync.
  *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
  *      and nothing else is.
- *  (5) an unsync page has level 1 and is indirect; each link to it, and to what leads there, is noted in
- *      unsync_child of the page that holds it.
+ *  (5) an unsync page has level 1 and is indirect; each link to it, and to what leads there, is
+ *      noted in unsync_child of the page that holds it.
  *  (6) table_frames counts the shadow pages, unsync pages are counted, and the age list holds every
  *      page that is not invalid.
  *  (7) an invalid page is a root in use that cannot be found any more.
@@ -57,8 +59,8 @@ enum {
     KMMU_FLOOD = 3
 };
 
-/* The kernel half, as guest/image/abi.h lays it out (a test compares): addresses of the direct map and
- * of the image, gpa of the image's first page; gfns of the tables that map them. */
+/* The kernel half, as guest/image/abi.h lays it out (a test compares): addresses of the direct map
+ * and of the image, gpa of the image's first page; gfns of the tables that map them. */
 #define KHALF_DIRECT 0xffffff8000000000ull
 #define KHALF_IMAGE 0xffffffff80000000ull
 #define KHALF_TEXT_GPA 0x10000u
@@ -147,8 +149,9 @@ static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
     return g < k->vm->gm->frames && gmem_state(k->vm->gm, gfn(g)) == PG_RESIDENT &&
            !(k->flags[g] & GF_ZERO);
 }
-/* Where a leaf with these rights leads. The kernel's own leaves (no ACC_U) of a frame nobody wrote lead
- * to address 0, which stands for the host's page of zeroes; a program's need a frame in any case. */
+/* Where a leaf with these rights leads. The kernel's own leaves (no ACC_U) of a frame nobody wrote
+ * lead to address 0, which stands for the host's page of zeroes; a program's need a frame in any
+ * case. */
 static inline hpa_t kmmu_maps(const struct kmmu *k, uint64_t g, unsigned access)
 {
     const struct gmem *gm = k->vm->gm;
@@ -178,6 +181,16 @@ void kmmu_zap_entry(struct kmmu *, struct kpage *, unsigned idx);
 /* Take a page out of the cache. A root in use stays until its last slot lets go (kmmu_put_root). */
 void kmmu_zap_page(struct kmmu *, struct kpage *);
 void kmmu_put_root(struct kmmu *, struct kpage *);
+/* The pages that stand for guest table g: at most one for each of 5 levels and 8 sets of rights. To
+ * zap one may free others, so they are listed first, and looked up again one by one: kmmu_use() is
+ * NULL when page i of the list is gone. */
+enum { KMMU_MAX_USES = 40 };
+struct kuses {
+    unsigned n;
+    uint32_t id[KMMU_MAX_USES];
+};
+void kmmu_uses_of(const struct kmmu *, uint64_t g, struct kuses *);
+struct kpage *kmmu_use(const struct kmmu *, uint64_t g, const struct kuses *, unsigned i);
 /* Drop all pages that stand for guest table g ("unprotect"). */
 void kmmu_zap_gfn(struct kmmu *, uint64_t g);
 /* Drop all leaves that map g, of any size. */
@@ -189,6 +202,12 @@ void kmmu_mark_unsync(struct kmmu *, struct kpage *);
 /* Write-protect and read again every unsync page below p. */
 void kmmu_sync_below(struct kmmu *, struct kpage *p);
 
+/* One flush for all that an event took away. */
+void kmmu_settle(struct kmmu *);
+/* Put an sPTE on a list: of a frame's leaves, of a page's parents. */
+void kmmu_list_add(struct kmmu *, uint32_t *head, hpa_t spte);
+
+/* ---- shadow_kvm_leaf.c: leaves ---- */
 /* How a leaf is to be made. */
 struct kleaf {
     uint64_t gfn;
@@ -208,8 +227,6 @@ enum kpf kmmu_set_leaf(struct kmmu *, struct kpage *, unsigned idx, const struct
 
 /* An emulated write of entry idx of guest table g, once its value is there. */
 void kmmu_pte_written(struct kmmu *, uint64_t g, unsigned idx);
-/* One flush for all that an event took away. */
-void kmmu_settle(struct kmmu *);
 
 /* ---- shadow_kvm_sync.c: reading the guest's tables again ---- */
 /* Compare every sPTE of a level-1 page with its guest entry. */
@@ -233,7 +250,8 @@ struct kfault {
 };
 /* Handle one. May make frames resident; ends the VM when there are none. */
 enum kpf kmmu_fault(struct mmu *, struct kmmu *, struct kpage *root, struct kfault *);
-/* What the shadow tables allow now; marks the sPTE as hardware does when they allow it. *present as in kfault. */
+/* What the shadow tables allow now; marks the sPTE as hardware does when they allow it. *present as
+ * in kfault. */
 bool kmmu_permits(struct kmmu *, struct kpage *root, gva_t va, bool write, bool *present);
 
 /* ---- shadow_kvm_check.c ---- */

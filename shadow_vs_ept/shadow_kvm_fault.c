@@ -1,17 +1,20 @@
 /* shadow_kvm_fault.c: page faults as KVM's shadow MMU handles them.
  *
  * In this order, because what is counted depends on it:
- *   1  walk the guest's tables. The fault is the guest's own: done (KPF_GUEST). Else set A, and D for a
+ *   1  walk the guest's tables. The fault is the guest's own: done (KPF_GUEST). Else set A, and D
+ *   for a
  *      store, as hardware would.
  *   2  a store through a read-only sPTE to a tracked table: emulate.
- *   3  have the host map the frame. A load of a frame nobody wrote maps the page of zeroes, read-only. A
+ *   3  have the host map the frame. A load of a frame nobody wrote maps the page of zeroes,
+ *   read-only. A
  *      store to such a frame makes the host replace it, which drops every sPTE of it, so that the
  *      fault must be taken again.
  *   4  link the shadow pages on the way, found or made; each used one is not flooded.
  *   5  make the leaf, then prefetch around it unless the leaf was right already.
  *
- * The kernel uses the upper half only, whose walks need no memory: its tables are fixed (shadow_kvm.h),
- * accessed and dirty. A program's walks are in the guest's memory, where that half is empty.
+ * The kernel uses the upper half only, whose walks need no memory: its tables are fixed
+ * (shadow_kvm.h), accessed and dirty. A program's walks are in the guest's memory, where that half
+ * is empty.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
 #include "shadow_vs_ept/walk.h"
@@ -115,8 +118,8 @@ static void back(struct mmu *m, uint64_t g)
         m->vm->ops->no_frames(m->vm->ctx);
 }
 
-/* Have the frame mapped; false: the host changed what it had. The kernel's loads of a frame that is not
- * there read zeroes, and leave it so. */
+/* Have the frame mapped; false: the host changed what it had. The kernel's loads of a frame that is
+ * not there read zeroes, and leave it so. */
 static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
 {
     bool there = in_image(f) || gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;

@@ -3,20 +3,17 @@
  * Pages are found by (gfn, role) in a hash; leaves by gfn in lists ("rmap"). A list is the index of
  * its first node in one growing array. Orders depend on events only, never on addresses.
  *
- * A page taken out of the cache ("zapped") loses its entries and its parents at once. What it linked
- * to stays in the cache, except for unsync pages below it: with them goes what the guest has not yet
- * said to be invalid.
+ * A page taken out of the cache ("zapped") loses its entries and its parents at once. What it
+ * linked to stays in the cache, except for unsync pages below it: with them goes what the guest has
+ * not yet said to be invalid.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
 
 #include <assert.h>
 
-/* Roles that one table can have: a level of 5 and 8 sets of rights. */
-enum { MAX_USES = 40 };
-
 /* ---- lists ---- */
 
-static void list_add(struct kmmu *k, uint32_t *head, hpa_t spte)
+void kmmu_list_add(struct kmmu *k, uint32_t *head, hpa_t spte)
 {
     uint32_t n = k->free_node;
     if (n)
@@ -361,7 +358,7 @@ void kmmu_link(struct kmmu *k, struct kpage *parent, unsigned idx, struct kpage 
 {
     kmmu_zap_entry(k, parent, idx);
     *kmmu_spte(k, parent, idx) = child->table | PTE_P | PTE_W | PTE_U | PTE_A;
-    list_add(k, &child->parents, parent->table + 8 * idx);
+    kmmu_list_add(k, &child->parents, parent->table + 8 * idx);
     if (child->unsync || child->unsync_children)
         note_child(k, parent->table + 8 * idx);
 }
@@ -415,25 +412,17 @@ void kmmu_put_root(struct kmmu *k, struct kpage *p)
         kmmu_zap_page(k, p);
 }
 
-/* The pages that stand for table g. To zap one may free others, even of the same chain: so they are
- * listed first, and looked up again one by one. */
-struct uses {
-    unsigned n;
-    uint32_t id[MAX_USES];
-};
-
-static void uses_of(const struct kmmu *k, uint64_t g, struct uses *u)
+void kmmu_uses_of(const struct kmmu *k, uint64_t g, struct kuses *u)
 {
     u->n = 0;
     for (uint32_t i = *chain(k, g); i; i = k->page[i]->chain)
         if (k->page[i]->gfn == g && !k->page[i]->direct) {
-            assert(u->n < MAX_USES);
+            assert(u->n < KMMU_MAX_USES);
             u->id[u->n++] = i;
         }
 }
 
-/* Use i of table g, or NULL when it is gone. */
-static struct kpage *use(const struct kmmu *k, uint64_t g, const struct uses *u, unsigned i)
+struct kpage *kmmu_use(const struct kmmu *k, uint64_t g, const struct kuses *u, unsigned i)
 {
     struct kpage *p = k->page[u->id[i]];
     return p && p->gfn == g && !p->invalid ? p : NULL;
@@ -441,11 +430,11 @@ static struct kpage *use(const struct kmmu *k, uint64_t g, const struct uses *u,
 
 void kmmu_zap_gfn(struct kmmu *k, uint64_t g)
 {
-    struct uses u;
-    uses_of(k, g, &u);
+    struct kuses u;
+    kmmu_uses_of(k, g, &u);
     for (unsigned i = 0; i < u.n; i++)
-        if (use(k, g, &u, i))
-            kmmu_zap_page(k, use(k, g, &u, i));
+        if (kmmu_use(k, g, &u, i))
+            kmmu_zap_page(k, kmmu_use(k, g, &u, i));
 }
 
 /* Zapping one page may free others (unsync ones below it), so look again from the oldest. */
@@ -464,92 +453,5 @@ void kmmu_make_room(struct kmmu *k)
         uint64_t before = k->used;
         kmmu_zap_page(k, k->page[i]);
         kmmu_counters(k)->shadow_pages_recycled += before - k->used;
-    }
-}
-
-/* ---- leaves ---- */
-
-/* A writable leaf of g is wanted: its level-1 pages go out of sync. False: it must be read-only. */
-static bool unsync_pages(struct kmmu *k, const struct kleaf *l)
-{
-    if (k->tracked[l->gfn])
-        return false;
-    for (uint32_t i = *chain(k, l->gfn); i; i = k->page[i]->chain) {
-        struct kpage *p = k->page[i];
-        if (p->gfn != l->gfn || p->direct)
-            continue;
-        if (!l->can_unsync || (!p->unsync && l->prefetch))
-            return false;
-        if (!p->unsync)
-            kmmu_mark_unsync(k, p);
-    }
-    return true;
-}
-
-/* The sPTE, and whether a store could not be allowed. Linux 6.1 leaves D to the hardware when a
- * writable leaf is made again; later ones set it always. */
-static uint64_t make_leaf(struct kmmu *k, const struct kpage *p, uint64_t old, hpa_t to,
-                          const struct kleaf *l, bool *protected)
-{
-    uint64_t e = to | PTE_P | (l->prefetch ? 0 : PTE_A) | (l->access & ACC_X ? 0 : PTE_NX) |
-                 (l->access & ACC_U ? PTE_U : 0) | (p->level > 1 ? PTE_PS : 0);
-    if (!(l->access & ACC_W) || !l->host_writable)
-        return e;
-    if (old & PTE_W)
-        return k->emulated ? e | PTE_W | PTE_D : e | PTE_W;
-    if (unsync_pages(k, l))
-        return e | PTE_W | PTE_D;
-    *protected = true;
-    return e;
-}
-
-/* Make room for a leaf that maps `to`; the old leaf when it maps the same already. */
-static uint64_t displace(struct kmmu *k, struct kpage *p, unsigned idx, hpa_t to)
-{
-    uint64_t old = *kmmu_spte(k, p, idx);
-    if ((old & PTE_P) && (!pte_is_leaf(old, p->level) || (old & PTE_ADDR) != to)) {
-        kmmu_zap_entry(k, p, idx);
-        old = 0;
-    }
-    return old;
-}
-
-enum kpf kmmu_set_leaf(struct kmmu *k, struct kpage *p, unsigned idx, const struct kleaf *l)
-{
-    bool protected = false;
-    hpa_t to = kmmu_maps(k, l->gfn, l->access);
-    uint64_t old = displace(k, p, idx, to), e = make_leaf(k, p, old, to, l, &protected);
-    if (old & ~e & (PTE_W | PTE_A | PTE_D))
-        k->flush = true;
-    *kmmu_spte(k, p, idx) = e;
-    if (!old) {
-        if (!p->direct)
-            p->target[idx] = (uint32_t)l->gfn;
-        list_add(k, &k->rmap[l->gfn], p->table + 8 * idx);
-        kmmu_counters(k)->shadow_leaves++;
-    }
-    if (protected && l->write)
-        return KPF_EMULATE;
-    return old == e ? KPF_SPURIOUS : KPF_FIXED;
-}
-
-/* ---- writes of upper tables ---- */
-
-void kmmu_pte_written(struct kmmu *k, uint64_t g, unsigned idx)
-{
-    if (!k->indirect[g])
-        return;
-    struct uses u;
-    kmmu_counters(k)->shadow_pt_writes++;
-    uses_of(k, g, &u);
-    for (unsigned i = 0; i < u.n; i++) {
-        struct kpage *p = use(k, g, &u, i);
-        if (!p)
-            continue;
-        if (p->level > 1 && ++p->flood >= KMMU_FLOOD) {
-            kmmu_counters(k)->shadow_floods++;
-            kmmu_zap_page(k, p);
-        } else
-            kmmu_zap_entry(k, p, idx);
     }
 }

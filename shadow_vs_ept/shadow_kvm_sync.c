@@ -1,7 +1,7 @@
 /* shadow_kvm_sync.c: reading the guest's tables again: sync, INVLPG and prefetch.
  *
- * All three derive sPTEs without a fault of the guest, so all three take only entries that the guest
- * could not tell from ones not yet used: present and accessed, clean ones read-only.
+ * All three derive sPTEs without a fault of the guest, so all three take only entries that the
+ * guest could not tell from ones not yet used: present and accessed, clean ones read-only.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
 
@@ -65,7 +65,8 @@ static void prefetch_table(struct kmmu *k, struct kpage *p, unsigned idx)
     }
 }
 
-/* The frames [from, to) of a direct page, as far as the host has them. False: it lacks the first. */
+/* The frames [from, to) of a direct page, as far as the host has them. False: it lacks the first.
+ * */
 static bool prefetch_run(struct kmmu *k, struct kpage *p, unsigned from, unsigned to)
 {
     unsigned i = from;
@@ -109,8 +110,8 @@ void kmmu_prefetch(struct kmmu *k, struct kpage *p, unsigned idx)
         prefetch_table(k, p, idx);
 }
 
-/* Only a page out of sync can differ from what the guest sees. Its entry is read again, and mapped at
- * once when that needs no fault. */
+/* Only a page out of sync can differ from what the guest sees. Its entry is read again, and mapped
+ * at once when that needs no fault. */
 void kmmu_invlpg(struct kmmu *k, struct kpage *root, gva_t va)
 {
     struct kpage *p = root;

@@ -1,9 +1,10 @@
 /* test_shadow_kvm.c: KVM's shadow MMU: what small scenarios must count, derived by hand.
  *
- * Each scenario is run on both strategies. Its preparation brings the tables into a known state; then
- * counting begins, and the counts are compared with a derivation that stands beside it. What the guest
- * kernel does in each step is fixed in guest/kernel.h; how KVM's MMU reacts is in shadow_kvm.h. Flushes (kvm
- * only): one for each exit, or host event, that took a right or a mapping away, and for each CR3 load.
+ * Each scenario is run on both strategies. Its preparation brings the tables into a known state;
+ * then counting begins, and the counts are compared with a derivation that stands beside it. What
+ * the guest kernel does in each step is fixed in guest/kernel.h; how KVM's MMU reacts is in
+ * shadow_kvm.h. Flushes (kvm only): one for each exit, or host event, that took a right or a
+ * mapping away, and for each CR3 load.
  *
  * link: base memmgr guest shadow_vs_ept vmm/engine_model vmm/hash
  */
@@ -147,11 +148,11 @@ static void map_one(struct user *u, gva_t *at)
 
 static void touch_15_more(struct user *u, gva_t *at) { store_pages(u, at[0], 1, 16); }
 
-/* The guest's own faults: 15. kvm: the first table write finds the leaf table write-protected, since page
- * 0's fill has shadowed it: one fill lets it out of sync. That fill is in the direct map, where the
- * frames of root, PDPT, PD and PT are the first four of their 8; of the others the host has only
- * the next, page 0: prefetched. Then one fill a page. pvm: a fill a page; each table write is
- * emulated. Guest neighbours are not there yet: nothing to prefetch. */
+/* The guest's own faults: 15. kvm: the first table write finds the leaf table write-protected,
+ * since page 0's fill has shadowed it: one fill lets it out of sync. That fill is in the direct
+ * map, where the frames of root, PDPT, PD and PT are the first four of their 8; of the others the
+ * host has only the next, page 0: prefetched. Then one fill a page. pvm: a fill a page; each table
+ * write is emulated. Guest neighbours are not there yet: nothing to prefetch. */
 static void a_touched_page_costs_two_faults(void **state)
 {
     (void)state;
@@ -166,9 +167,9 @@ static void load_then_store(struct user *u, gva_t *at)
     st(u, at[0] + PAGE);
 }
 
-/* The load: reflected, then filled read-only: the guest's entry is clean, and the host maps its page of
- * zeroes. The store: the host makes a frame in place of that, so the fault is taken again. kvm: as
- * above, one more fill for the table, with the prefetch. */
+/* The load: reflected, then filled read-only: the guest's entry is clean, and the host maps its
+ * page of zeroes. The store: the host makes a frame in place of that, so the fault is taken again.
+ * kvm: as above, one more fill for the table, with the prefetch. */
 static void a_page_read_first_costs_two_more(void **state)
 {
     (void)state;
@@ -195,10 +196,10 @@ static void protect_four(struct user *u, gva_t *at)
     store_pages(u, at[0], 0, 4);
 }
 
-/* kvm: the table is out of sync, so its 8 writes are free. Each of the 4 INVLPGs reads an entry again
- * and maps it, read-only. The loads hit. Giving the right back invalidates nothing: 4 stores, 4 fills.
- * pvm: the 4 writes drop 4 sPTEs; the first load fills one and prefetches the other 3 (entries 4 to 7
- * are there). The same again for the stores: the entries are dirty. */
+/* kvm: the table is out of sync, so its 8 writes are free. Each of the 4 INVLPGs reads an entry
+ * again and maps it, read-only. The loads hit. Giving the right back invalidates nothing: 4 stores,
+ * 4 fills. pvm: the 4 writes drop 4 sPTEs; the first load fills one and prefetches the other 3
+ * (entries 4 to 7 are there). The same again for the stores: the entries are dirty. */
 static void mprotect_of_few_pages(void **state)
 {
     (void)state;
@@ -207,10 +208,10 @@ static void mprotect_of_few_pages(void **state)
                 (struct counts){.fill = 2, .writes = 8, .prefetched = 6});
 }
 
-/* Above the ceiling the kernel reloads CR3 instead: kvm syncs the table, which changes 4 leaves in place;
- * the next table write finds it write-protected again: one fill more. Nothing around its frame is left
- * to prefetch but the frames of the 8 pages: of its group of 8 (root, PDPT, PD, PT, pages 0 to 3) page
- * 0 went when page 1's entry was written, pages 1 to 3 go now. */
+/* Above the ceiling the kernel reloads CR3 instead: kvm syncs the table, which changes 4 leaves in
+ * place; the next table write finds it write-protected again: one fill more. Nothing around its
+ * frame is left to prefetch but the frames of the 8 pages: of its group of 8 (root, PDPT, PD, PT,
+ * pages 0 to 3) page 0 went when page 1's entry was written, pages 1 to 3 go now. */
 static void mprotect_of_many_pages(void **state)
 {
     (void)state;
@@ -247,11 +248,11 @@ static void touch_three_regions(struct user *u, gva_t *at)
         st(u, at[0] + (gva_t)i * REGION);
 }
 
-/* Each region needs a leaf table, linked in the PD, which is tracked: emulated. Its use between two writes
- * keeps it from being taken for flooded. kvm: the new table's frame is filled in the direct map when
- * the kernel writes the leaf entry; no shadow page for it yet. Prefetched are host pages of the group:
- * frames from the root on are root PDPT PD PT page | PT page PT | page PT page. The first table (frame
- * 5): frame 4. The second (7): frame 6. The third (9): frame 8. */
+/* Each region needs a leaf table, linked in the PD, which is tracked: emulated. Its use between two
+ * writes keeps it from being taken for flooded. kvm: the new table's frame is filled in the direct
+ * map when the kernel writes the leaf entry; no shadow page for it yet. Prefetched are host pages
+ * of the group: frames from the root on are root PDPT PD PT page | PT page PT | page PT page. The
+ * first table (frame 5): frame 4. The second (7): frame 6. The third (9): frame 8. */
 static void a_new_leaf_table_costs_an_emulated_write(void **state)
 {
     (void)state;
@@ -285,13 +286,13 @@ static void child_exits(struct user *u, gva_t *at)
     assert_int_equal(u_exit(u, (int)at[1]), GK_OK);
 }
 
-/* exit(): the parent's CR3 is loaded: its 4 leaf tables, written by fork, are synced (kvm). The child's 4
- * leaf entries are cleared: 4 tables go out of sync, a fill each (kvm), or 4 emulated writes (pvm).
- * Then the PD's 4 links: two emulated writes, and with the third the PD is flooded and goes; with it
- * (kvm) go the two tables still linked, which are out of sync. The fourth write is a fill (kvm: the
- * direct map has the frame read-only), or nothing (pvm: it is no table now). One write each in PDPT and
- * root. kvm: 3 + 1 + 1 emulated, 4 + 1 fills; pvm: 4 + 3 + 1 + 1 writes. Flushes: CR3, three PD writes, the
- * root's; not the PDPT's, since its link went with the PD. */
+/* exit(): the parent's CR3 is loaded: its 4 leaf tables, written by fork, are synced (kvm). The
+ * child's 4 leaf entries are cleared: 4 tables go out of sync, a fill each (kvm), or 4 emulated
+ * writes (pvm). Then the PD's 4 links: two emulated writes, and with the third the PD is flooded
+ * and goes; with it (kvm) go the two tables still linked, which are out of sync. The fourth write
+ * is a fill (kvm: the direct map has the frame read-only), or nothing (pvm: it is no table now).
+ * One write each in PDPT and root. kvm: 3 + 1 + 1 emulated, 4 + 1 fills; pvm: 4 + 3 + 1 + 1 writes.
+ * Flushes: CR3, three PD writes, the root's; not the PDPT's, since its link went with the PD. */
 static void freeing_tables_looks_like_a_flood(void **state)
 {
     (void)state;
@@ -318,9 +319,9 @@ static void child_has_ended(struct user *u, gva_t *at)
 
 static void reuse_its_frames(struct user *u, gva_t *at) { store_pages(u, at[2], 0, 64); }
 
-/* PDPT and root of the dead child are still tracked when the kernel clears their frames for the program.
- * kvm: REP STOS is refused twice and their pages dropped; the root's twice, since it was among the last
- * roots used. pvm: 512 emulated writes flood a page at the third. */
+/* PDPT and root of the dead child are still tracked when the kernel clears their frames for the
+ * program. kvm: REP STOS is refused twice and their pages dropped; the root's twice, since it was
+ * among the last roots used. pvm: 512 emulated writes flood a page at the third. */
 static void a_recycled_table_is_dropped(void **state)
 {
     (void)state;
@@ -359,8 +360,8 @@ static void take_turns(struct user *u, gva_t *at)
     }
 }
 
-/* More processes than cached roots: a root's shadow page is found, tables and all. Nothing is out of
- * sync: a child's one entry was written before its table was shadowed. */
+/* More processes than cached roots: a root's shadow page is found, tables and all. Nothing is out
+ * of sync: a child's one entry was written before its table was shadowed. */
 static void switching_back_fills_nothing(void **state)
 {
     (void)state;
@@ -384,9 +385,10 @@ static void switch_to_it(struct user *u, gva_t *at)
     assert_int_equal(u_switch(u, (int)at[1]), GK_OK);
 }
 
-/* A new root: its page is made. Before CR3 is loaded the kernel stores its own entry into it; fork has
- * written the frame already. The next instruction faults: only the link at the root was missing, the
- * leaf is right: spurious. (The very first such fault is a fill on Linux 6.1: see make_leaf().) */
+/* A new root: its page is made. Before CR3 is loaded the kernel stores its own entry into it; fork
+ * has written the frame already. The next instruction faults: only the link at the root was
+ * missing, the leaf is right: spurious. (The very first such fault is a fill on Linux 6.1: see
+ * make_leaf().) */
 static void a_new_root_costs_a_spurious_fault(void **state)
 {
     (void)state;
@@ -449,10 +451,11 @@ static void touch_many_regions(struct user *u, gva_t *at)
         st(u, at[0] + (gva_t)i * REGION);
 }
 
-/* 16 MiB: 4096 frames allow 81 shadow pages. With fewer than 5 left, which is at 77, room is made for 25:
- * 21 pages go. pvm: 5 pages at the start (two roots, PDPT, PD, PT), then 3 for the image at the first
- * run of ring 3, then one a region (299). The oldest are taken, so also those of the image, the PD and
- * the PDPT, and these are made again: every page above 77 - 8 costs a 21st of a round. */
+/* 16 MiB: 4096 frames allow 81 shadow pages. With fewer than 5 left, which is at 77, room is made
+ * for 25: 21 pages go. pvm: 5 pages at the start (two roots, PDPT, PD, PT), then 3 for the image at
+ * the first run of ring 3, then one a region (299). The oldest are taken, so also those of the
+ * image, the PD and the PDPT, and these are made again: every page above 77 - 8 costs a 21st of a
+ * round. */
 static void shadow_pages_are_bounded(void **state)
 {
     (void)state;
