@@ -31,7 +31,7 @@ struct region {
     uint64_t bytes, thp;
 };
 
-struct bench_points {
+struct point {
     unsigned kind, point;
 };
 
@@ -155,23 +155,23 @@ static void points(struct chase_curve *curve, uint64_t from, uint64_t to)
         }
 }
 
-static unsigned all_points(const struct chase *c, struct bench_points *out)
+static unsigned all_points(const struct chase *c, struct point *out)
 {
     unsigned n = 0;
     for (unsigned k = 0; k < CHASE_KINDS; k++)
         for (unsigned i = 0; i < c->res->curve[k].n; i++)
-            out[n++] = (struct bench_points){k, i};
+            out[n++] = (struct point){k, i};
     return n;
 }
 
 static void sample_all(struct chase *c)
 {
-    struct bench_points at[CHASE_KINDS * CHASE_POINTS];
+    struct point at[CHASE_KINDS * CHASE_POINTS];
     unsigned n = all_points(c, at);
     for (unsigned r = 0; r < c->cfg->rounds; r++) {
         for (unsigned i = n; i > 1; i--) {
             unsigned k = (unsigned)rng_below(&c->rng, i);
-            struct bench_points t = at[i - 1];
+            struct point t = at[i - 1];
             at[i - 1] = at[k];
             at[k] = t;
         }

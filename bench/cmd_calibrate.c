@@ -50,7 +50,11 @@ static uint64_t number(const char *name, const char *arg, uint64_t least, uint64
 
 static const char *ini_path(const char *arg)
 {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    const char *slash = strrchr(arg, '/'), *name = slash ? slash + 1 : arg;
     size_t n = strlen(arg);
+    if (name[strspn(name, plain)]) /* the figure's script quotes it */
+        die(NB_USAGE, "-o %s: a file name of letters, digits, '.', '_' and '-' is expected", arg);
     if (n < 5 || strcmp(arg + n - 4, ".ini") != 0)
         die(NB_USAGE, "-o %s: the name of a preset ends in .ini, so that --cpu takes it for a file",
             arg);

@@ -126,15 +126,14 @@ static void print(const struct exits_args *a, const json_t *document)
     }
 }
 
-/* A probe that did not run is a failure of the run. */
-static bool all_ran(const json_t *document)
+static bool any_failed(const json_t *document)
 {
     size_t i, k;
     json_t *m, *p;
-    json_array_foreach(json_object_get(document, "machines"), i, m)
-        json_array_foreach(json_object_get(m, "probes"), k,
-                           p) if (json_is_string(json_object_get(p, "reason"))) return false;
-    return true;
+    json_array_foreach(json_object_get(document, "machines"), i, m) json_array_foreach(
+        json_object_get(m, "probes"), k,
+        p) if (strcmp(json_string_value(json_object_get(p, "status")), "failed") == 0) return true;
+    return false;
 }
 
 static json_t *measure(struct exits_args *a)
@@ -167,7 +166,7 @@ static int cmd_exits(int argc, char **argv)
     options_output(&a.common);
     json_t *document = measure(&a);
     print(&a, document);
-    int code = all_ran(document) ? NB_OK : NB_FAIL;
+    int code = any_failed(document) ? NB_FAIL : NB_OK;
     json_decref(document);
     return code;
 }

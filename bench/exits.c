@@ -9,27 +9,26 @@
 #include "bench/bench.h"
 #include "guest/image/probe.h"
 
-#define SMALL (64ull << 20)
-#define LARGE (192ull << 20) /* blocks of touch-2m: events x batches x 2 MiB */
+#define ANY EXITS_EVENTS_MAX
+#define BASE (64ull << 20) /* holds the kernel and every probe's memory but fresh pages */
 
 const struct exits_probe exits_probes[] = {
-    {"syscall", "system call that does nothing", 3, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"pio0", "port write, to the VMM and back", 0, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"pio3", "port write, to the VMM and back", 3, 100, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"mmio3", "device store, to the VMM and back", 3, 100, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"cpuid0", "CPUID", 0, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"cpuid3", "CPUID", 3, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"cr3", "CR3 load", 0, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"invlpg", "INVLPG", 0, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"pte-leaf", "PTE write, leaf table in use", 0, 200, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"pte-leaf-sync", "PTE write, leaf table synchronised", 0, 100, EXITS_EVENTS_MAX, SMALL,
-     PAGES_4K, 0},
-    {"pte-upper", "PTE write, page directory in use", 0, 64, PROBE_UPPER_MAX, SMALL, PAGES_4K, 0},
-    {"fault", "guest page fault and its handler", 3, 128, EXITS_EVENTS_MAX, SMALL, PAGES_4K, 0},
-    {"touch", "first touch of a page", 3, 128, 256, SMALL, PAGES_4K, PAGE_SIZE},
-    {"touch-2m", "first touch of 2 MiB, huge pages", 3, 2, 4, LARGE, PAGES_THP, 1ull << SHIFT_2M},
-    {"retouch", "touch of a page the host took", 3, 128, 256, SMALL, PAGES_4K, PAGE_SIZE},
-    {"fill", "touch of a page not mapped", 3, 128, 256, SMALL, PAGES_4K, 0},
+    {"syscall", "system call that does nothing", 3, 200, ANY, PAGES_4K, 0},
+    {"pio0", "port write, to the VMM and back", 0, 200, ANY, PAGES_4K, 0},
+    {"pio3", "port write, to the VMM and back", 3, 100, ANY, PAGES_4K, 0},
+    {"mmio3", "device store, to the VMM and back", 3, 100, ANY, PAGES_4K, 0},
+    {"cpuid0", "CPUID", 0, 200, ANY, PAGES_4K, 0},
+    {"cpuid3", "CPUID", 3, 200, ANY, PAGES_4K, 0},
+    {"cr3", "CR3 load", 0, 200, ANY, PAGES_4K, 0},
+    {"invlpg", "INVLPG", 0, 200, ANY, PAGES_4K, 0},
+    {"pte-leaf", "PTE write, leaf table in use", 0, 200, ANY, PAGES_4K, 0},
+    {"pte-leaf-sync", "PTE write, leaf table synchronised", 0, 100, ANY, PAGES_4K, 0},
+    {"pte-upper", "PTE write, page directory in use", 0, 64, PROBE_UPPER_MAX, PAGES_4K, 0},
+    {"fault", "guest page fault and its handler", 3, 128, ANY, PAGES_4K, 0},
+    {"touch", "first touch of a page", 3, 128, 1024, PAGES_4K, PAGE_SIZE},
+    {"touch-2m", "first touch of 2 MiB, huge pages", 3, 2, 4, PAGES_THP, 1ull << SHIFT_2M},
+    {"retouch", "touch of a page the host took", 3, 128, 1024, PAGES_4K, 0},
+    {"fill", "touch of a page not mapped", 3, 128, 1024, PAGES_4K, 0},
 };
 const unsigned exits_nprobes = ARRAY_SIZE(exits_probes);
 
@@ -39,6 +38,17 @@ const struct exits_probe *exits_find(const char *name)
         if (strcmp(exits_probes[i].name, name) == 0)
             return &exits_probes[i];
     return NULL;
+}
+
+unsigned exits_events(const struct exits_config *cfg, const struct exits_probe *p)
+{
+    return !cfg->events ? p->events : cfg->events < p->most ? cfg->events : p->most;
+}
+
+uint64_t exits_mem(const struct exits_config *cfg, const struct exits_probe *p)
+{
+    uint64_t fresh = p->fresh_bytes * exits_events(cfg, p) * (cfg->batches + 1);
+    return BASE + ALIGN_UP(fresh, 1ull << SHIFT_2M);
 }
 
 /* Of the only probe of a host's document: what a timed cell of `bench` samples. */
@@ -102,7 +112,8 @@ static const char *check_probe(const json_t *p)
     if (json_integer_value(json_object_get(p, "events")) <= 0 ||
         json_integer_value(json_object_get(p, "batches")) <= 0)
         return "a probe without events";
-    if (!json_is_string(json_object_get(p, "event")) ||
+    if (!json_is_string(json_object_get(p, "status")) ||
+        !json_is_string(json_object_get(p, "event")) ||
         !json_is_integer(json_object_get(p, "ring")) || !json_is_object(json_object_get(p, "kvm")))
         return "a probe that lacks a member";
     return NULL;

@@ -13,13 +13,13 @@
  *   "backend", "paging", "emulates_ring0", "kernel"
  *   "unit"           "ns" of time, or "instructions" of an emulated machine
  *   "probes"         one object per probe:
- *     "name", "event", "ring", "page_bytes", "events" (of a batch), "batches"
+ *     "name", "event", "ring", "events" (of a batch), "batches"
+ *     "status"       "ok", "skipped" (this host cannot), "failed"; and "reason", or null
  *     "cost"         {"median", "lo", "hi", "n"}: of one event, in the unit; null: did not run
  *     "empty"        median of a batch without events, in the unit
  *     "kvm"          statistics over all batches, less those of the empty ones; null: not counted
  *     "user_exits"   returns to the VMM, likewise
  *     "guest"        {"faults", "pt_writes"}: what the guest kernel counted, likewise
- *     "reason"       why it did not run, or null
  */
 #ifndef NB_BENCH_EXITS_H
 #define NB_BENCH_EXITS_H
@@ -42,9 +42,8 @@ struct exits_probe {
     unsigned ring;     /* the privilege level it happens in */
     unsigned events;   /* of a batch, by default */
     unsigned most;     /* most events of a batch */
-    uint64_t mem;      /* guest memory */
     enum page_mode host_page;
-    uint64_t page_bytes; /* of host memory that one event touches first, or 0 */
+    uint64_t fresh_bytes; /* host memory that each event is the first to touch, or 0 */
 };
 extern const struct exits_probe exits_probes[];
 extern const unsigned exits_nprobes;
@@ -58,6 +57,10 @@ struct exits_config {
     void (*progress)(void *ctx, unsigned done, unsigned total, const char *what); /* or NULL */
     void *ctx;
 };
+
+/* Events of a batch, and bytes of guest memory, of a probe so configured. */
+unsigned exits_events(const struct exits_config *, const struct exits_probe *);
+uint64_t exits_mem(const struct exits_config *, const struct exits_probe *);
 
 /* The host's KVM as a machine; *code NB_OK. NULL: *code and one sentence in err. */
 json_t *exits_host(const struct exits_config *, int *code, char *err, size_t errlen);

@@ -70,13 +70,27 @@ static json_t *machines_of(const struct jobs *j, char *err, size_t errlen)
     return all;
 }
 
+/* The largest guest, and Linux beside it. */
+static uint64_t machine_mem(const struct exits_config *cfg)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < exits_nprobes; i++)
+        if (!cfg->only || strcmp(cfg->only, exits_probes[i].name) == 0)
+            most =
+                exits_mem(cfg, &exits_probes[i]) > most ? exits_mem(cfg, &exits_probes[i]) : most;
+    return most + (384u << 20);
+}
+
 json_t *exits_labvm(const struct exits_config *cfg, int *code, char *err, size_t errlen)
 {
     struct jobs j = {0};
     json_t *machines = NULL;
     struct exits_config copy = *cfg;
-    struct labvm_config lab = {
-        .mem = 1u << 30, .icount = true, .timeout = SECONDS, .progress = on_progress, .ctx = &copy};
+    struct labvm_config lab = {.mem = machine_mem(cfg),
+                               .icount = true,
+                               .timeout = SECONDS,
+                               .progress = on_progress,
+                               .ctx = &copy};
     *code = labvm_missing(err, errlen) ? NB_NODEVICE : labvm_prepare(true, err, errlen);
     if (*code != NB_OK)
         return NULL;

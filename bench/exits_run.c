@@ -25,7 +25,8 @@ struct reading {
 
 struct session {
     const struct exits_probe *probe;
-    struct vm_config vm;      /* lives as long as the VM */
+    struct vm_config vm; /* lives as long as the VM */
+    uint64_t mem;
     unsigned batches, events; /* batches: without the warm-up */
     enum probe_mark expected; /* of the marks that end a part: which is next */
     unsigned ended;           /* batches ended, the warm-up among them */
@@ -121,6 +122,15 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
 }
 
 /* ---- one probe ---- */
+/* A probe of huge pages measures nothing else where the host has none to give. */
+static bool has_its_pages(const struct session *s, const struct image_vm *m)
+{
+    uint64_t bytes, huge;
+    return s->probe->host_page != PAGES_THP ||
+           (backing_resident(m->mem, &bytes, &huge) &&
+            huge >= s->probe->fresh_bytes * s->events * s->batches);
+}
+
 static int run_vm(struct session *s, double timeout, struct image_vm **out, char *err, size_t n)
 {
     const uint64_t params[PROBE_PARAMS] = {
@@ -128,7 +138,7 @@ static int run_vm(struct session *s, double timeout, struct image_vm **out, char
     s->vm = (struct vm_config){.guest_page = PAGES_4K,
                                .host_page = s->probe->host_page,
                                .levels = 4,
-                               .mem = s->probe->mem,
+                               .mem = s->mem,
                                .flush_ceiling = 33,
                                .timeout = timeout};
     char program[32];
@@ -143,7 +153,12 @@ static int run_vm(struct session *s, double timeout, struct image_vm **out, char
         snprintf(err, n, "%s", s->why);
     if (o == OUTCOME_OK && s->ended != s->batches + 1)
         snprintf(err, n, "the guest ended after %u of %u batches", s->ended, s->batches + 1);
-    return o == OUTCOME_TIMEOUT ? NB_TIMEOUT : o == OUTCOME_OK && !err[0] ? NB_OK : NB_FAIL;
+    if (o != OUTCOME_OK || err[0])
+        return NB_FAIL;
+    if (has_its_pages(s, *out))
+        return NB_OK;
+    snprintf(err, n, "the host gave no huge pages (see /sys/kernel/mm/transparent_hugepage)");
+    return NB_SKIP;
 }
 
 static json_t *interval_json(struct interval v)
@@ -166,13 +181,18 @@ static json_t *kvm_json(const struct session *s, const struct image_vm *m)
     return j;
 }
 
-static json_t *probe_json(const struct session *s, const struct image_vm *m, const char *why)
+static json_t *probe_json(const struct session *s, const struct image_vm *m, int code,
+                          const char *why)
 {
     const struct exits_probe *p = s->probe;
-    bool ran = !*why;
-    json_t *j = json_pack("{ss ss sI sI sI sI}", "name", p->name, "event", p->event, "ring",
-                          (json_int_t)p->ring, "page_bytes", (json_int_t)p->page_bytes, "events",
-                          (json_int_t)s->events, "batches", (json_int_t)s->batches);
+    bool ran = code == NB_OK;
+    json_t *j = json_pack("{ss ss sI sI sI ss so}", "name", p->name, "event", p->event, "ring",
+                          (json_int_t)p->ring, "events", (json_int_t)s->events, "batches",
+                          (json_int_t)s->batches, "status",
+                          ran               ? "ok"
+                          : code == NB_SKIP ? "skipped"
+                                            : "failed",
+                          "reason", ran ? json_null() : json_string(why));
     json_object_set_new(j, "cost",
                         ran ? interval_json(stat_bootstrap(s->cost, s->batches, 42)) : json_null());
     json_object_set_new(j, "empty",
@@ -183,7 +203,6 @@ static json_t *probe_json(const struct session *s, const struct image_vm *m, con
                         ran ? json_pack("{sI sI}", "faults", (json_int_t)s->faults, "pt_writes",
                                         (json_int_t)s->pt_writes)
                             : json_null());
-    json_object_set_new(j, "reason", ran ? json_null() : json_string(why));
     return j;
 }
 
@@ -196,11 +215,12 @@ static json_t *run_probe(const struct exits_config *cfg, const struct exits_prob
     json_t *j = NULL;
     s->probe = p;
     s->batches = cfg->batches;
-    s->events = !cfg->events ? p->events : cfg->events < p->most ? cfg->events : p->most;
+    s->events = exits_events(cfg, p);
+    s->mem = exits_mem(cfg, p);
     err[0] = 0;
     *code = run_vm(s, cfg->timeout, &m, err, n);
-    if (*code == NB_OK || *code == NB_FAIL || *code == NB_TIMEOUT)
-        j = probe_json(s, m, err);
+    if (*code == NB_OK || *code == NB_FAIL || *code == NB_SKIP)
+        j = probe_json(s, m, *code, err);
     image_vm_free(m);
     free(s);
     return j;

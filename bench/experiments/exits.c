@@ -33,6 +33,7 @@ static char *host_name(const struct exits_probe *p)
 
 static void plan(struct plan *p)
 {
+    struct exits_config cfg = {.batches = 5};
     for (unsigned i = 0; i < exits_nprobes; i++)
         if (wanted(p, exits_probes[i].name))
             plan_add(p, (struct cell_spec){.experiment = "exits",
@@ -41,7 +42,7 @@ static void plan(struct plan *p)
                                            .command = strf("exits --probe %s --batches 5 --json",
                                                            exits_probes[i].name),
                                            .seconds = 0.1,
-                                           .ram = exits_probes[i].mem});
+                                           .ram = exits_mem(&cfg, &exits_probes[i])});
     plan_add(p, (struct cell_spec){.experiment = "exits",
                                    .kind = CELL_COUNTED,
                                    .name = strf(LABVM_CELL),

@@ -105,6 +105,8 @@ as_nobody() {
 @test "calibrate: wrong options" {
     nb calibrate -o preset
     fail_line 64 ".ini"
+    nb calibrate -o "it's.ini"
+    fail_line 64 "letters"
     nb calibrate --base nothing --no-events
     fail_line 64 "unknown CPU preset"
     nb calibrate --rounds 1
@@ -117,6 +119,7 @@ as_nobody() {
 
 @test "calibrate: a preset that --cpu takes, each number below its source, the evidence beside it" {
     nb calibrate --no-events --rounds 3 --pages 4096 -o host.ini --quiet
+    ! command -v gnuplot > /dev/null || ! fc-match 'DejaVu Sans' > /dev/null || [ -s host.svg ]
     [ "$status" -eq 0 ]
     nb run --cpu ./host.ini "${SHORT[@]:1}" --json
     [ "$status" -eq 0 ]

@@ -316,7 +316,8 @@ static void documents_are_checked(void **state)
         "{\"schema\":\"nestbed-exits/"
         "1\",\"machines\":[{\"name\":\"a\",\"backend\":\"b\",\"paging\":"
         "\"ept\",\"unit\":\"ns\",\"emulates_ring0\":true,\"probes\":[{\"name\":\"touch\",\"cost\":"
-        "null,\"events\":0,\"batches\":1,\"event\":\"e\",\"ring\":3,\"kvm\":{}}]}]}"};
+        "null,\"status\":\"ok\",\"events\":0,\"batches\":1,\"event\":\"e\",\"ring\":3,\"kvm\":{}}]}"
+        "]}"};
     (void)state;
     for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
         json_t *d = json_loads(wrong[i], JSON_DECODE_ANY, NULL);
