@@ -88,7 +88,7 @@ $(B)/%.o: %.c $(B)/flags | $(B)/deps-build
 
 # Multiboot images for the tests of `nestbed boot`: 64-bit objects, so that they may hold both kinds of
 # code, in an ELF32 file.
-$(B)/guests/%.flat: tests/guests/%.S tests/guests/multiboot.h tests/guests/image.ld $(B)/flags | $(B)/deps-build
+$(B)/guests/%.flat: tests/guests/%.S tests/guests/multiboot.inc tests/guests/image.ld $(B)/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(call say,GUEST,$@)
 	$(Q)$(CC) -m64 -I. -c -o $(@:.flat=.o) $<

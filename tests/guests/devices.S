@@ -1,5 +1,5 @@
 /* devices.S: uses each device of the board; prints the name of one that is wrong and fails. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 
 .macro expect register, value, name
         cmpl \value, \register

@@ -1,6 +1,6 @@
 /* info.S: prints what the loader tells: command line, memory, the environment text, CPUs; ends with
  * the number that the command line ends in, as one digit. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 main:
         movl info, %ebx
         say "cmdline "

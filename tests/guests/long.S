@@ -1,6 +1,6 @@
 /* long.S: into 64-bit mode as larger test images do, then what they rely on: an exception and IRETQ, the
  * local APIC's timer waking a HLT, x2APIC, an interrupt to oneself. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 #define EFER 0xc0000080
 #define APIC_BASE 0x1b
 #define X2APIC_ICR 0x830

@@ -1,6 +1,6 @@
 /* real.S: into real mode at 0x8000, where images of real-mode code begin: the interrupt table returns at
  * once, lines of the second controller arrive at 0x70 and up, as a PC's firmware leaves both. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 main:
         movl $real_start, %esi
         movl $0x8000, %edi

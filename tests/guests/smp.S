@@ -1,6 +1,6 @@
 /* smp.S: wakes all other CPUs with INIT and SIPI through the local APIC; each counts itself; ends when
  * all that fw_cfg promised have come. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 #define ICR 0xfee00300
 #define SVR 0xfee000f0
 main:

@@ -1,5 +1,5 @@
 /* spin.S: never ends. */
-#include "tests/guests/multiboot.h"
+#include "tests/guests/multiboot.inc"
 main:
         say "spinning\n"
 1:      jmp 1b
