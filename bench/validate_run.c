@@ -64,7 +64,9 @@ static void step(struct session *s, const char *what)
 static void take(struct run *r, int code, const char *out, const char *errors)
 {
     json_error_t why;
-    const char *line = errors && *errors ? errors : "no message";
+    const char *line = code == NB_TIMEOUT  ? "ran out of time; see --timeout"
+                       : errors && *errors ? errors
+                                           : "no message";
     r->record = json_loads(out ? out : "", JSON_REJECT_DUPLICATES, &why);
     if (json_is_object(r->record)) {
         r->status = "ran"; /* an outcome that is not ok is a row */
