@@ -1,0 +1,198 @@
+#!/usr/bin/env bats
+# labvm.bats: the lab machine for real: commands inside it, both paging modes, every way it can end.
+
+bats_require_minimum_version 1.5.0
+load common
+
+# What it needs is there, or the tests are skipped with the reason. The kernel is fetched when it is
+# not cached and the network is quick.
+setup_file() {
+    local program=${NESTBED:-$BATS_TEST_DIRNAME/../../build/nestbed}
+    labvm_reason=$(timeout 45 "$program" labvm prepare 2>&1 > /dev/null) && labvm_reason=
+    [ "${PIPESTATUS[0]}" -ne 124 ] || labvm_reason="no kernel within 45 s"
+    export labvm_reason
+}
+
+needs_labvm() {
+    [ -z "$labvm_reason" ] || skip "$labvm_reason"
+}
+
+# nb_with NAME=VALUE ARGS...: nb in that environment
+nb_with() {
+    local set=$1
+    shift
+    run --separate-stderr env "$set" "$nestbed" "$@"
+    err=$stderr
+}
+
+# qemu_of PID: the QEMU that it started, once there is one
+qemu_of() {
+    local pid
+    for _ in $(seq 50); do
+        pid=$(pgrep -P "$1" -f qemu-system) && echo "$pid" && return
+        sleep 0.1
+    done
+    return 1
+}
+
+# gone PID: it has ended, or is waiting for someone else to reap it
+gone() {
+    for _ in $(seq 30); do
+        [ -e "/proc/$1" ] && ! grep -q '^State:.*zombie' "/proc/$1/status" || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+# ---- what needs no machine ----
+@test "labvm: no action, an unknown one, a bad option" {
+    nb labvm
+    fail_line 64 "prepare, run or shell"
+    nb labvm frobnicate
+    fail_line 64 "frobnicate"
+    nb labvm run
+    fail_line 64 "command is missing"
+    nb labvm run -- list cpus +
+    fail_line 64 "command is missing"
+    nb labvm run --paging native -- list cpus
+    fail_line 64 "ept and shadow"
+    nb labvm run --mem 1M -- list cpus
+    fail_line 64 "256M"
+    nb labvm run --nodes 9 -- list cpus
+    fail_line 64 "1 to 8"
+    nb labvm run --timeout soon -- list cpus
+    fail_line 64 "seconds"
+    nb labvm shell now
+    fail_line 64 "no argument"
+}
+
+@test "labvm run --plan: missing, empty, lines and words without end" {
+    nb labvm run --plan no-such-file
+    fail_line 66 "no-such-file"
+    echo '# nothing' > empty
+    nb labvm run --plan empty
+    fail_line 65 "no command"
+    printf 'list %05000d\n' 0 > long
+    nb labvm run --plan long
+    fail_line 65 "long:1"
+    yes w | head -300 | tr '\n' ' ' > many
+    nb labvm run --plan many
+    fail_line 65 "many:1"
+    nb labvm run --plan empty -- list cpus
+    fail_line 64 "either"
+}
+
+@test "labvm: without QEMU, the line that installs it" {
+    nb_with PATH=/nonexistent labvm run -- list cpus
+    fail_line 69 "apt-get install -y --no-install-recommends qemu-system-x86"
+    nb_with PATH=/nonexistent run --engine labvm --workload touch
+    fail_line 69 "apt-get install"
+}
+
+@test "labvm: without a network and a kernel, what to do" {
+    needs_labvm
+    mkdir cache
+    export http_proxy=http://127.0.0.1:9
+    nb_with "NESTBED_CACHE=$PWD/cache" labvm run -- list cpus
+    [ "$status" -eq 69 ]
+    [[ "$err" == *apt-get* ]]
+    [ "$(ls cache)" = lock ]
+}
+
+@test "run --engine labvm: what it cannot do" {
+    nb run --engine labvm --workload touch --mem 64G
+    fail_line 64 "at most 16G"
+    nb run --engine labvm --workload touch --paging ept --reload-kvm
+    fail_line 64 "reload"
+}
+
+# ---- the machine ----
+@test "labvm run: one boot, both modes, output, stderr and status of each command" {
+    needs_labvm
+    cat > plan <<- 'PLAN'
+	# three commands, three modes
+	list workloads --names
+	shadow: run --engine kvm --workload touch --set pages=64 --mem 64M --json
+	ept: run --engine kvm --workload touch --set pages=64 --mem 64M --json
+	run --workload nosuch
+	list cpus --names
+	PLAN
+    nb labvm run --no-icount --plan plan
+    [ "$status" -eq 64 ]
+    [[ "$err" == *"unknown workload 'nosuch'"* ]]
+    [ "$(head -n 1 <<< "$output")" = "$("$nestbed" list workloads --names | head -n 1)" ]
+    [ "$(tail -n 1 <<< "$output")" = "$("$nestbed" list cpus --names | tail -n 1)" ]
+    [ "$(grep -o '"backend": ".*"' <<< "$output" | tr '\n' ' ')" = '"backend": "svm-shadow" "backend": "svm-npt" ' ]
+}
+
+@test "run --engine labvm: the hash of the model, instructions, twice the same" {
+    needs_labvm
+    local words=(run --engine labvm --paging shadow --workload touch --set pages=512 --mem 64M
+        --set run.hash=1 --json)
+    nb "${words[@]}"
+    [ "$status" -eq 0 ]
+    jq -e '.engine == "labvm" and .paging == "shadow" and .backend == "svm-shadow"
+        and .virtual_time and (.emulates_ring0 | not) and .outcome.status == "ok"
+        and .counters.guest_faults == 512 and .kvm.pf_taken > 512 and .kvm.pf_guest >= 512
+        and (.memory_hash | length) == 16
+        and (.phases | length) == 3 and (.phases | all(.ns == null and .instructions > 0))' <<< "$output"
+    [ "$(jq -r .memory_hash <<< "$output")" = "$("$nestbed" run "${words[@]:3}" | jq -r .memory_hash)" ]
+    jq 'del(.wall_seconds)' <<< "$output" > first
+    nb "${words[@]}"
+    jq 'del(.wall_seconds)' <<< "$output" | diff first -
+}
+
+@test "run --engine labvm: huge pages of the machine's host" {
+    needs_labvm
+    nb run --engine labvm --workload touch --set pages=512 --mem 64M --host-page 2m --json
+    [ "$status" -eq 0 ]
+    jq -e '.kvm.pages_4k == 0 and .kvm.pages_2m > 0' <<< "$output"
+}
+
+@test "labvm run: --timeout ends it, and the reason says so" {
+    needs_labvm
+    nb labvm run --timeout 0.5 -- list cpus
+    fail_line 124 "0.5 s"
+    nb run --engine labvm --timeout 0.5 --workload touch --json
+    [ "$status" -eq 124 ]
+    jq -e '.outcome.status == "timeout" and .counters.exits == null and .kvm == null' <<< "$output"
+}
+
+@test "labvm run: QEMU killed, terminated, its parent killed: one reason, no process left" {
+    needs_labvm
+    local pid qemu
+    "$nestbed" labvm run -- list cpus 2> err &
+    pid=$!
+    qemu=$(qemu_of $pid)
+    kill -KILL "$qemu"
+    status=0
+    wait $pid || status=$?
+    [ "$status" -eq 1 ]
+    grep -q 'ended in job 1 of 1 (QEMU: signal 9)' err
+    for signal in TERM KILL; do
+        "$nestbed" labvm run -- list cpus &
+        pid=$!
+        qemu=$(qemu_of $pid)
+        kill -$signal $pid
+        wait $pid || true
+        gone "$qemu"
+    done
+}
+
+run_shell() {
+    local code=0
+    timeout 50 "$nestbed" labvm shell --paging shadow > out 2> err || code=$?
+    echo "status $code" >> out
+}
+
+@test "labvm shell: commands, then its exit status" {
+    needs_labvm
+    command -v busybox || skip "no busybox: apt-get install busybox-static"
+    # A few keys typed before there is a shell are lost: blank ones first, and all of them again.
+    while printf '\n\n\n\n\n\n\n\n%s\n' 'sed s/^/npt=/ /sys/module/kvm_amd/parameters/npt; nestbed list cpus --names; exit 3'; do
+        sleep 1
+    done | run_shell
+    grep -q 'npt=N' out
+    grep -q '^skx' out
+    grep -q 'status 3' out
+}
