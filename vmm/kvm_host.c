@@ -117,9 +117,10 @@ static struct kvm_cpuid2 *supported_cpuid(int fd)
 static void say_no_device(char *err, size_t n)
 {
     if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-        snprintf(err, n,
-                 "open /dev/kvm: %s: this machine offers no KVM; use --engine model or labvm",
-                 strerror(errno));
+        snprintf(
+            err, n,
+            "open /dev/kvm: %s: this machine offers no KVM (--engine model and labvm need none)",
+            strerror(errno));
     else if (errno == EACCES || errno == EPERM)
         snprintf(err, n,
                  "open /dev/kvm: %s: run as root or join the group of /dev/kvm (usermod -aG kvm "
