@@ -70,7 +70,7 @@ static json_t *machines_of(const struct jobs *j, char *err, size_t errlen)
     return all;
 }
 
-/* The largest guest, and Linux beside it. */
+/* The largest guest, and Linux beside it; which has no huge pages with less than 512 MiB. */
 static uint64_t machine_mem(const struct exits_config *cfg)
 {
     uint64_t most = 0;
@@ -78,7 +78,7 @@ static uint64_t machine_mem(const struct exits_config *cfg)
         if (!cfg->only || strcmp(cfg->only, exits_probes[i].name) == 0)
             most =
                 exits_mem(cfg, &exits_probes[i]) > most ? exits_mem(cfg, &exits_probes[i]) : most;
-    return most + (384u << 20);
+    return most + (768u << 20);
 }
 
 json_t *exits_labvm(const struct exits_config *cfg, int *code, char *err, size_t errlen)

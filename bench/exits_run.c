@@ -143,6 +143,8 @@ static int run_vm(struct session *s, double timeout, struct image_vm **out, char
                                .timeout = timeout};
     char program[32];
     int code = image_vm_new(out, &s->vm, err, n);
+    if (code == NB_NODEVICE && s->probe->host_page != PAGES_4K) /* KVM is there: exits_host() */
+        return NB_SKIP;
     if (code != NB_OK)
         return code;
     (*out)->probing = true;
