@@ -213,21 +213,12 @@ static bool kernel_access(struct mmu *m, gpa_t a, bool write)
     return true;
 }
 
-static void back(struct mmu *m, gfn_t f)
-{
-    if (gmem_fault(m->vm->gm, f) == GMEM_NO_FRAMES)
-        m->vm->ops->no_frames(m->vm->ctx);
-}
-
 /* The emulator stores by itself: the host makes the frame. */
 static void emulator_store(struct mmu *m, gfn_t f)
 {
     struct kmmu *k = m->vm->state;
-    if (k->flags[f.n] & GF_ZERO) {
-        kmmu_zap_leaves(k, f.n);
-        k->flags[f.n] &= (uint8_t)~GF_ZERO;
-    }
-    back(m, f);
+    if (!kmmu_break_zero(m, k, f.n))
+        kmmu_back(m, k, f.n);
 }
 
 /* ---- what the kernel does ---- */
@@ -282,7 +273,7 @@ static void guest_touch(struct mmu *m, gfn_t f, bool write)
         store_frame(m, f);
     else {
         guest_pt_read(m, gfn_gpa(f));
-        back(m, f);
+        kmmu_back(m, m->vm->state, f.n);
     }
 }
 
@@ -373,7 +364,7 @@ static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
     struct kmmu *k = vm->state;
     for (uint64_t g = first.n; g < first.n + n; g++) {
         kmmu_zap_leaves(k, g);
-        k->flags[g] &= (uint8_t)~GF_ZERO;
+        k->flags[g] &= (uint8_t) ~(GF_ZERO | GF_HUGE);
     }
     mmu_vm_flush_all(vm); /* and once more, counted, before the guest goes on */
 }

@@ -111,6 +111,7 @@ struct knode {
 /* What is known of a guest frame beside gmem. */
 enum {
     GF_ZERO = 1,  /* only read so far: the host maps its page of zeroes, read-only */
+    GF_HUGE = 4,  /* with GF_ZERO: that page is a large one */
     GF_KROOT = 2, /* a root that has its kernel entry */
 };
 
@@ -250,6 +251,11 @@ struct kfault {
 };
 /* Handle one. May make frames resident; ends the VM when there are none. */
 enum kpf kmmu_fault(struct mmu *, struct kmmu *, struct kpage *root, struct kfault *);
+/* Make a frame resident; ends the VM when there is none. */
+void kmmu_back(struct mmu *, const struct kmmu *, uint64_t g);
+/* A store to a frame that was only read: the host's page of zeroes gives way to a frame, and every
+ * sPTE of it goes. False: it was no such frame. */
+bool kmmu_break_zero(struct mmu *, struct kmmu *, uint64_t g);
 /* What the shadow tables allow now; marks the sPTE as hardware does when they allow it. *present as
  * in kfault. */
 bool kmmu_permits(struct kmmu *, struct kpage *root, gva_t va, bool write, bool *present);

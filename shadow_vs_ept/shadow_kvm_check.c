@@ -43,7 +43,8 @@ static const char *check_leaf(const struct kmmu *k, const struct kpage *p, unsig
     if (g + n > gm->frames)
         return "shadow-kvm (1) a leaf maps what is no memory";
     hpa_t to = kmmu_maps(k, g, e & PTE_U ? ACC_U : 0);
-    if (to != (e & PTE_ADDR) || (to && n > 1ull << gmem_order(gm, gfn(g))) || (!to && n > 1))
+    if (to != (e & PTE_ADDR) || (to && n > 1ull << gmem_order(gm, gfn(g))) ||
+        (!to && n > 1 && !(k->flags[g] & GF_HUGE)))
         return "shadow-kvm (1) a leaf does not map gmem's frame";
     if (!to && !kmmu_symbolic(p) && ((e & PTE_W) || !p->direct))
         return "shadow-kvm (1) a leaf maps a frame that is not there";

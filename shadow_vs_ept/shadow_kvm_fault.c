@@ -105,41 +105,80 @@ static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwal
 
 /* ---- the host's side ---- */
 
-/* The host's page of zeroes gives way to a frame: every sPTE of it goes. */
-static void break_zero(struct kmmu *k, uint64_t g)
+static uint64_t block_of(uint64_t g) { return g & ~((1ull << ORDER_2M) - 1); }
+
+/* The host's large page of zeroes becomes 512 small ones: every sPTE of it goes. */
+static void split_zero(struct kmmu *k, uint64_t first)
 {
-    kmmu_zap_leaves(k, g);
-    k->flags[g] &= (uint8_t)~GF_ZERO;
+    for (uint64_t g = first; g < first + (1u << ORDER_2M); g++) {
+        kmmu_zap_leaves(k, g);
+        k->flags[g] &= (uint8_t)~GF_HUGE;
+    }
 }
 
-static void back(struct mmu *m, uint64_t g)
+bool kmmu_break_zero(struct mmu *m, struct kmmu *k, uint64_t g)
 {
-    if (gmem_fault(m->vm->gm, gfn(g)) == GMEM_NO_FRAMES)
+    if (!(k->flags[g] & GF_ZERO))
+        return false;
+    if (k->flags[g] & GF_HUGE)
+        split_zero(k, block_of(g));
+    kmmu_zap_leaves(k, g);
+    kmmu_back(m, k, g);
+    k->flags[g] &= (uint8_t)~GF_ZERO;
+    return true;
+}
+
+/* Where the host has mapped zeroes it adds small pages, not a large one. */
+void kmmu_back(struct mmu *m, const struct kmmu *k, uint64_t g)
+{
+    struct gmem *gm = m->vm->gm;
+    enum page_mode mode = gm->mode;
+    if (mode == PAGES_THP && !k->emulated && (k->flags[g] & GF_ZERO))
+        gm->mode = PAGES_4K;
+    enum gmem_result r = gmem_fault(gm, gfn(g));
+    gm->mode = mode;
+    if (r == GMEM_NO_FRAMES)
         m->vm->ops->no_frames(m->vm->ctx);
+}
+
+/* A load of a frame that is not there maps zeroes: under THP a large page of them, if nothing of its
+ * block is mapped. (Later kernels make a large page of it at the first store, so it is as if it had
+ * not been.) */
+static void map_zero(const struct mmu *m, struct kmmu *k, uint64_t g)
+{
+    const struct gmem *gm = m->vm->gm;
+    uint64_t first = block_of(g), n = 1u << ORDER_2M;
+    bool huge = gm->mode == PAGES_THP && !k->emulated && first + n <= gm->frames;
+    for (uint64_t i = first; huge && i < first + n; i++)
+        huge = gmem_state(gm, gfn(i)) != PG_RESIDENT && !(k->flags[i] & GF_ZERO);
+    for (uint64_t i = first; huge && i < first + n; i++)
+        k->flags[i] |= GF_ZERO | GF_HUGE;
+    k->flags[g] |= GF_ZERO;
 }
 
 /* Have the frame mapped; false: the host changed what it had. The kernel's loads of a frame that is
  * not there read zeroes, and leave it so. */
 static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
 {
-    bool there = in_image(f) || gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
-    bool zero = k->flags[g] & GF_ZERO;
-    if (f->write && zero) {
-        break_zero(k, g);
-        back(m, g);
+    if (in_image(f))
+        return true;
+    if (f->write && kmmu_break_zero(m, k, g))
         return false;
-    }
+    bool there = gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
     if (!there && !f->write)
-        k->flags[g] |= GF_ZERO;
+        map_zero(m, k, g);
     if (!there && (f->write || f->user))
-        back(m, g);
+        kmmu_back(m, k, g);
     return true;
 }
 
 /* Largest level a leaf for this walk may have. */
-static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const struct gwalk *g)
+static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const struct kfault *f,
+                           const struct gwalk *g)
 {
     unsigned level = g->leaf, host = 1 + gmem_order(m->vm->gm, gfn(g->gfn)) / 9;
+    if (!f->user && (k->flags[g->gfn] & GF_HUGE))
+        host = 2;
     if ((g->leaf_access & ACC_W) && level > 1) /* a large page that holds its own tables */
         for (unsigned l = g->leaf; l <= m->vm->levels; l++)
             if ((g->gfn ^ g->table[l]) >> (9 * (g->leaf - 1)) == 0)
@@ -176,7 +215,7 @@ static enum kpf fetch(struct mmu *m, struct kmmu *k, struct kpage *p, const stru
     unsigned l = m->vm->levels;
     for (; l > g->leaf; l--)
         p = descend(k, p, level_index(f->va, l), g->table[l - 1], false, g->access[l - 1]);
-    unsigned goal = goal_level(m, k, g);
+    unsigned goal = goal_level(m, k, f, g);
     for (; l > goal; l--) {
         uint64_t first = g->gfn & ~((1ull << (9 * (l - 1))) - 1);
         p = descend(k, p, level_index(f->va, l), first, true, g->leaf_access);
