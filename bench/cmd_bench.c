@@ -407,5 +407,5 @@ static int cmd_bench(int argc, char **argv)
     return code;
 }
 
-REGISTER(command, bench, .summary = "run the experiments: counts, times, figures, report",
+REGISTER(command, bench, .summary = "Run the experiments: counts, times, figures, report",
          .run = cmd_bench);

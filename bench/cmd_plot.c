@@ -67,4 +67,4 @@ static int cmd_plot(int argc, char **argv)
     return code;
 }
 
-REGISTER(command, plot, .summary = "draw the figures of a benchmark run", .run = cmd_plot);
+REGISTER(command, plot, .summary = "Draw the figures of a benchmark run", .run = cmd_plot);

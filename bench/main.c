@@ -43,7 +43,7 @@ static void usage(FILE *out)
     const struct reg_head *cmd[MAX_COMMANDS];
     size_t n = REG_SORTED(command, cmd, MAX_COMMANDS);
     fputs("Usage: nestbed COMMAND [OPTION...]\n"
-          "Native, shadow and nested paging, counted exactly.\n\n"
+          "Native, shadow and nested paging, counted exactly, and beside a real KVM.\n\n"
           "Commands:\n",
           out);
     for (size_t i = 0; i < n; i++)

@@ -1,7 +1,4 @@
 /* test_record.c: the record's corner cases, which no run of the command reaches.
- *
- * link: base memmgr bench/record bench/record_print bench/print bench/version vmm/cycles
- *       vmm/kvm_run vmm/kvm_vm vmm/kvm_stats vmm/kvm_host vmm/kvm_autopsy
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,17 +10,8 @@
 #include "bench/print.h"
 #include "bench/record.h"
 
-/* What the linked files need of those that are not. */
-const char *const outcome_names[] = {"ok", "host_oom", "guest_oom", "guest_segv", "aborted"};
-const char *page_mode_name(enum page_mode m) { return m == PAGES_4K ? "4k" : "other"; }
-const char *numa_policy_name(const struct numa_policy *p, char *buf, size_t n)
-{
-    (void)p;
-    snprintf(buf, n, "default");
-    return buf;
-}
-
 static const struct engine engine = {.name = "model"};
+static const struct engine real_engine = {.name = "kvm", .real = true};
 static const struct cpu cpu = {.name = "test", .source = "built in"};
 
 static struct options some_options(void)
@@ -155,12 +143,63 @@ static void test_group_digits(void **state)
     assert_string_equal(group_digits(UINT64_MAX, buf, sizeof buf), "18,446,744,073,709,551,615");
 }
 
+/* A record of a real hypervisor: nothing modelled, its statistics by name, null for what it cannot
+ * count, a histogram as an array. */
+static void test_real(void **state)
+{
+    (void)state;
+    static struct result r;
+    struct options o = some_options();
+    o.engine = &real_engine;
+    o.vm.paging = NULL;
+    r = (struct result){.paging = "shadow", .backend = "pvm", .nkvm = 3, .nphases = 1};
+    r.kvm_name[0] = (struct kvm_stat_name){.name = "exits", .first = 0, .size = 1};
+    r.kvm_name[1] =
+        (struct kvm_stat_name){.name = "io_exits", .first = 1, .size = 1, .unseen = true};
+    r.kvm_name[2] = (struct kvm_stat_name){.name = "wait_hist", .first = 2, .size = 2};
+    r.kvm[0] = 7, r.kvm[2] = 1, r.kvm[3] = 2;
+    r.phases[0].kvm[0] = 5;
+    r.phases[0].timed = true, r.phases[0].ns = 99;
+    r.user_exits[2] = 4; /* KVM_EXIT_IO */
+    json_t *j = record_new(&o, &r, NULL), *kvm = json_object_get(j, "kvm");
+    const json_t *phase = json_array_get(json_object_get(j, "phases"), 0);
+    assert_string_equal(json_string_value(json_object_get(j, "paging")), "shadow");
+    assert_true(json_is_null(json_object_get(j, "cpu")));
+    assert_true(json_is_null(json_object_get(j, "cycles")));
+    assert_true(json_is_null(json_object_get(phase, "cycles")));
+    assert_int_equal(json_integer_value(json_object_get(kvm, "exits")), 7);
+    assert_true(json_is_null(json_object_get(kvm, "io_exits")));
+    assert_int_equal(json_array_size(json_object_get(kvm, "wait_hist")), 2);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "user_exits"), "io")),
+                     4);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(phase, "kvm"), "exits")),
+                     5);
+    assert_int_equal(json_integer_value(json_object_get(phase, "ns")), 99);
+    assert_true(json_is_null(json_object_get(phase, "instructions")));
+    json_decref(j);
+
+    r.virtual_time = true;
+    j = record_new(&o, &r, NULL);
+    phase = json_array_get(json_object_get(j, "phases"), 0);
+    assert_true(json_is_null(json_object_get(phase, "ns")));
+    assert_int_equal(json_integer_value(json_object_get(phase, "instructions")), 99);
+    char *text = printed(record_print_table, j);
+    assert_non_null(strstr(text, "kvm.exits"));
+    assert_null(strstr(text, "cycles (modelled)"));
+    free(text);
+    json_decref(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_counts), cmocka_unit_test(test_unseen_is_null),
-        cmocka_unit_test(test_derived),      cmocka_unit_test(test_csv),
-        cmocka_unit_test(test_table),        cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_large_counts),
+        cmocka_unit_test(test_unseen_is_null),
+        cmocka_unit_test(test_derived),
+        cmocka_unit_test(test_csv),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_bad_utf8),
         cmocka_unit_test(test_group_digits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
