@@ -40,14 +40,16 @@ static json_t *document(const struct results *r, unsigned machine)
     return schema && strcmp(schema, VALIDATE_SCHEMA) == 0 ? doc : NULL;
 }
 
-static bool fig(const struct results *r, FILE *f)
+static bool points(const struct results *r, unsigned machine, FILE *f)
 {
-    bool any = false;
     validate_points_head(f);
-    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
-        any |= validate_points(document(r, i), f);
-    return any;
+    return validate_points(document(r, machine), f);
 }
+
+/* What the emulated machine counts is the same everywhere, what the host's KVM counts is not: two
+ * figures, so that the first can be kept for reference. */
+static bool lab_figure(const struct results *r, FILE *f) { return points(r, 0, f); }
+static bool host_figure(const struct results *r, FILE *f) { return points(r, 1, f); }
 
 /* Rows of both documents with a verdict. */
 static size_t count(const struct results *r, enum verdict v)
@@ -76,7 +78,7 @@ static void facts(const struct results *r, json_t *f)
     for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
         validate_print_markdown(document(r, i), t);
     fclose(t);
-    fact(f, "validate.table", FACT_MEASURED, "\n%s", text);
+    fact(f, "validate.table", FACT_MEASURED, "%s", text);
     free(text);
 }
 
@@ -94,9 +96,12 @@ static void say(const struct results *r, FILE *f)
 EMBED(validate_gp, "bench/plots/validate.gp");
 static struct figure figures[] = {
     {6, "fig6",
-     "Events of every workload as the model predicts them and as a real KVM counts them; the band "
-     "is 2 %",
-     "predicted: exact; counted: counted", validate_gp, fig},
+     "Events of every workload as the model predicts them and as Linux's KVM in an emulated "
+     "machine "
+     "counts them, with and without nested paging; the band is 2 %",
+     "predicted: exact; counted: counted", validate_gp, lab_figure},
+    {9, "validate-host", "The same for the KVM of this host, in the mode it has",
+     "predicted: exact; counted: counted", validate_gp, host_figure},
     {0},
 };
 REGISTER(experiment, validate,

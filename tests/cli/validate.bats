@@ -144,8 +144,8 @@ verdict() {
     stand_in
     nb "${TOUCH[@]}" --figure figs
     [ "$status" -eq 0 ]
-    for end in tsv gp svg png; do [ -s figs/fig6.$end ]; done
-    grep -q 'predicted: exact; counted: counted' figs/fig6.svg
+    for end in tsv gp svg png; do [ -s figs/validate.$end ]; done
+    grep -q 'predicted: exact; counted: counted' figs/validate.svg
 }
 
 @test "validate: this host's KVM, the workloads that change their tables most" {
