@@ -28,13 +28,15 @@ _nestbed() {
     help) words=$(_nestbed_names commands) ;;
     list) words='paging workloads cpus counters engines traces experiments commands' ;;
     trace) words='record convert info' ;;
+    labvm) words="prepare run shell $(_nestbed_flags labvm)" ;;
+    --targets) words='labvm host labvm,host' ;;
     bench) words="run plan cell collect paper export env refloop loop $(_nestbed_flags bench)" ;;
     *) [ "$COMP_CWORD" -eq 1 ] || words=$(_nestbed_flags "${COMP_WORDS[1]}") ;;
     esac
     [ "$COMP_CWORD" -gt 1 ] || words="$(_nestbed_names commands) help --help --version"
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     case $prev in
-    --trace | --cpu) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
+    --trace | --cpu | boot) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
     esac
 }
 complete -o default -F _nestbed nestbed
