@@ -173,11 +173,12 @@ struct kvm_segment kvm_task_segment(void)
     return (struct kvm_segment){.limit = 0x67, .selector = 0x18, .type = 11, .present = 1};
 }
 
+/* Without EFER.SCE: a guest that sets no LSTAR would run SYSCALL of ring 3 on at address 0, in ring 0. */
 static void set_long_mode(struct kvm_sregs *s, uint64_t cr3, unsigned levels)
 {
     enum { CR0_PE = 1, CR0_MP = 2, CR0_ET = 1 << 4, CR0_NE = 1 << 5, CR0_WP = 1 << 16 };
     enum { CR4_PAE = 1 << 5, CR4_PGE = 1 << 7, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10 };
-    enum { CR4_LA57 = 1 << 12, EFER_SCE = 1, EFER_LME = 1 << 8, EFER_LMA = 1 << 10 };
+    enum { CR4_LA57 = 1 << 12, EFER_LME = 1 << 8, EFER_LMA = 1 << 10 };
     enum { EFER_NXE = 1 << 11 };
     const uint32_t paging = 1u << 31;
     s->cs = kvm_flat_segment(0x08, true, 64);
@@ -188,7 +189,7 @@ static void set_long_mode(struct kvm_sregs *s, uint64_t cr3, unsigned levels)
     s->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | paging;
     s->cr3 = cr3;
     s->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | (levels == 5 ? CR4_LA57 : 0);
-    s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+    s->efer = EFER_LME | EFER_LMA | EFER_NXE;
 }
 
 bool kvm_vcpu_long_mode(struct kvm_vcpu *v, uint64_t rip, uint64_t rsp, uint64_t cr3,

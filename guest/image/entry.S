@@ -3,6 +3,9 @@
  * The VMM enters at image_entry with flat segments and paging on. A stack pointer is all that is
  * missing: selectors are loaded by the first exception and by IRETQ.
  *
+ * Each stub clears the direction flag, which an interrupt gate leaves as ring 3 had it (SDM vol. 3A,
+ * 6.12.1.2): string instructions of the kernel go upwards.
+ *
  * A stack frame from ring 3 begins at TSS.rsp0, which is 16-byte aligned:
  *
  *     ss rsp rflags cs rip [error code] [vector]
@@ -40,6 +43,7 @@ enter_user:
     .balign 16
     .global syscall_stub
 syscall_stub:
+    cld
     subq $8, %rsp
     movq %r10, %rcx
     movq %rax, %r9
@@ -51,6 +55,7 @@ syscall_stub:
     .balign 16
     .global fault_stub
 fault_stub:
+    cld
     pushq %rax
     pushq %rcx
     pushq %rdx
@@ -94,6 +99,7 @@ vector_stubs:
     .endr
 
 unexpected:
+    cld
     popq %rdi        /* vector */
     movq %rsp, %rsi  /* struct frame_regs */
     call exception

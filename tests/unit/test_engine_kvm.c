@@ -218,6 +218,9 @@ static void test_ends(void **state)
     expect_end("test:loop", 0, 0.1, OUTCOME_TIMEOUT, "0.1 seconds");
     expect_end("test:alloc", 1ull << 50, 20, OUTCOME_GUEST_OOM, "1125899906842624 bytes");
     expect_end("test:refused", 0, 20, OUTCOME_OK, "");
+    expect_end("test:backwards", 0, 20, OUTCOME_OK, "");
+    /* #UD; kvm_pvm jumps to address 0, but leaves it ring 3. */
+    expect_end("test:syscall", 0, 20, OUTCOME_CRASHED, "in ring 3");
     expect_end("test:none", 0, 20, OUTCOME_ABORTED, "no program of this name");
 }
 

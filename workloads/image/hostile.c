@@ -88,6 +88,37 @@ static void run_discard(struct user *u, const uint64_t *p)
     sys_mark(3);
 }
 
+/* Recycled pages, first touched with the direction flag set: only they are to be cleared. */
+static void run_backwards(struct user *u, const uint64_t *p)
+{
+    enum { PAGES = 64, HALF = PAGES / 2 };
+    (void)p;
+    u_phase(u, "setup");
+    gva_t base = u_alloc(u, PAGES << PAGE_SHIFT), half = base + (HALF << PAGE_SHIFT);
+    for (gva_t at = base; at < base + (PAGES << PAGE_SHIFT); at += 8)
+        st64(u, at, at);
+    expect(u, u_munmap(u, half, HALF << PAGE_SHIFT) == GK_OK, "munmap was refused");
+    expect(u, u_mmap(u, half, HALF << PAGE_SHIFT, GK_READ | GK_WRITE, GK_FIXED, &half) == GK_OK,
+           "mmap was refused");
+    for (gva_t at = half; at < half + (HALF << PAGE_SHIFT); at += PAGE_SIZE)
+        __asm__ volatile("std; movb $0, %0; cld" : "=m"(*(volatile unsigned char *)at));
+    for (gva_t at = base; at < half; at += 8)
+        expect(u, ld64(u, at) == at, "the kernel cleared a page that is in use");
+    for (gva_t at = half; at < half + (HALF << PAGE_SHIFT); at += 8)
+        expect(u, ld64(u, at) == 0, "a new page shows old data");
+}
+
+/* SYSCALL, which no kernel of ours offers, with code where it would go if nobody said where. */
+static void run_syscall(struct user *u, const uint64_t *p)
+{
+    gva_t at = 0;
+    (void)p;
+    u_phase(u, "setup");
+    if (u_mmap(u, 0, PAGE_SIZE, GK_READ | GK_WRITE | GK_EXEC, GK_FIXED, &at) == GK_OK && !at)
+        st64(u, at, 0xf4); /* HLT: ring 0 only */
+    __asm__ volatile("syscall" : : : "rcx", "r11", "memory");
+}
+
 REGISTER_AS(workload, load, "test:load", .run = run_load);
 REGISTER_AS(workload, store, "test:store", .run = run_store);
 REGISTER_AS(workload, halt, "test:halt", .run = run_halt);
@@ -95,4 +126,6 @@ REGISTER_AS(workload, loop, "test:loop", .run = run_loop);
 REGISTER_AS(workload, phase, "test:phase", .run = run_phase);
 REGISTER_AS(workload, alloc, "test:alloc", .run = run_alloc);
 REGISTER_AS(workload, refused, "test:refused", .run = run_refused);
+REGISTER_AS(workload, backwards, "test:backwards", .run = run_backwards);
+REGISTER_AS(workload, syscall, "test:syscall", .run = run_syscall);
 REGISTER_AS(workload, discard, "test:discard", .run = run_discard);
