@@ -1,10 +1,12 @@
 /* bench_vmm.c: exits and VM starts, through the bare loop or through our KVM layer.
  *
  * Both sides run the same guest in memory of the same kind, and fetch the supported CPUID before the
- * clock starts, as a program does once. A start lasts from the creation of the VM to the first exit
- * of its guest. Creating VMs back to back waits for the end of the last one's grace periods, so there
- * is a pause before each; and as those waits come in steps of a timer tick, the median of a few
- * starts is reported, with the minimum beside it, and the steps of a start one by one.
+ * clock starts, as a program does once. Exits wait for nothing: they are timed by the thread's own
+ * clock, which other programs do not move. A start waits for the kernel, so it is timed by the clock
+ * on the wall, from the creation of the VM to the first exit of its guest. Creating VMs back to back
+ * waits for the end of the last one's grace periods, so there is a pause before each; and as those
+ * waits come in steps of a timer tick, the median of a few starts is reported, with the minimum
+ * beside it, and the steps of a start one by one.
  */
 #include "bench/bench_vmm.h"
 
@@ -21,6 +23,7 @@
 #include "bench/bench_util.h"
 #include "bench/options.h"
 #include "bench/record.h"
+#include "bench/refloop.h"
 #include "bench/stats.h"
 #include "vmm/kvm.h"
 
@@ -130,10 +133,10 @@ static void side_stop(struct side *s)
 static void measure_exits(struct side *s, uint64_t n, struct vmm_result *r)
 {
     char err[512] = "";
-    double began = now_seconds();
+    double began = thread_seconds();
     bool fine =
         s->ours ? our_exits(s, n, err, sizeof err) : bare_exits(&s->bare, n, err, sizeof err);
-    r->seconds = r->least = now_seconds() - began;
+    r->seconds = r->least = thread_seconds() - began;
     if (!fine)
         die(NB_FAIL, "bench vmm: %s", err);
 }

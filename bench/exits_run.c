@@ -1,5 +1,7 @@
 /* exits_run.c: the probes on the host's KVM: one VM each, cut at its marks.
  *
+ * Time is that of the thread that runs the vCPU, in the guest and in the kernel: none of these events
+ * waits for anything, and what else runs on the machine does not count.
  * The clock is read last before the guest goes on and first when it comes back, so statistics are
  * read outside of what is timed. The guest's marks are checked: it may say anything.
  */
@@ -40,7 +42,7 @@ struct session {
 static double now_ns(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
