@@ -35,13 +35,16 @@ struct jobs {
 
 static const struct argp_option flags[] = {
     {"paging", 'p', "MODE", 0, "ept (the default) or shadow: kvm_amd with npt=1 or npt=0", 0},
-    {"mem", 'm', "SIZE", 0, "Memory of the machine (default: the largest guest of the plan + 384M)",
-     0},
+    {"mem", 'm', "SIZE", 0,
+     "Memory of the machine (default: what the largest guest of the plan needs)", 0},
     {"nodes", KEY_NODES, "N", 0, "NUMA nodes of the machine (default 1, at most 8)", 0},
     {"icount", KEY_ICOUNT, NULL, 0,
      "Count instructions: a virtual nanosecond is one (default, but for shell)", 0},
     {"no-icount", KEY_NO_ICOUNT, NULL, 0, "Do not: faster, and times mean nothing", 0},
-    {"plan", KEY_PLAN, "FILE", 0, "run: commands from FILE, one per line; # begins a comment", 0},
+    {"plan", KEY_PLAN, "FILE", 0,
+     "run: commands from FILE, one per line; \"ept:\" or \"shadow:\" before one is its paging, # "
+     "begins a comment",
+     0},
     {"timeout", 't', "SECONDS", 0, "End the machine after this time (default 600; 0: never)", 0},
     {"verbose", 'v', NULL, 0, "Show the machine's console on stderr", 0},
     {0}};
@@ -118,7 +121,7 @@ static const struct argp argp = {
         "run      run nestbed commands in it, one boot for all; their output and the first exit "
         "status that is not 0 are passed on\n"
         "shell    an interactive shell in it, with nestbed in PATH; exit, or ctrl-a x, ends it\n\n"
-        "Example: nestbed labvm run --paging shadow -- run --engine kvm --workload touch\n"
+        "Example: nestbed labvm run -p shadow -- run --engine kvm --workload touch\n"
         "         nestbed labvm run -- doctor + list engines\n"
         "         nestbed labvm shell --paging ept\n\n"
         "The cache is $NESTBED_CACHE, else $XDG_CACHE_HOME/nestbed, else ~/.cache/nestbed."};

@@ -118,18 +118,30 @@ static bool refuse(char *err, size_t errlen, const char *why, const struct labvm
     return false;
 }
 
+/* Bytes to allocate for a text of n and its NUL: growing by doubling, a long one is not copied for
+ * each of its pieces. */
+static size_t room(size_t n)
+{
+    size_t bytes = 256;
+    while (bytes <= n)
+        bytes *= 2;
+    return bytes;
+}
+
 static bool append(char **text, size_t *have, const struct labvm_frame *f)
 {
-    char *p;
-    if (*have + f->bytes > LABVM_MAX_OUTPUT)
+    size_t n = *have + f->bytes;
+    if (n > LABVM_MAX_OUTPUT)
         return false;
-    p = realloc(*text, *have + f->bytes + 1);
-    if (!p)
-        die(NB_INTERNAL, "out of memory for the output of a labvm job");
-    memcpy(p + *have, f->data, f->bytes);
-    *have += f->bytes;
-    p[*have] = 0;
-    *text = p;
+    if (!*text || room(n) != room(*have)) {
+        char *p = realloc(*text, room(n));
+        if (!p)
+            die(NB_INTERNAL, "out of memory for the output of a labvm job");
+        *text = p;
+    }
+    memcpy(*text + *have, f->data, f->bytes);
+    (*text)[n] = 0;
+    *have = n;
     return true;
 }
 
