@@ -223,6 +223,7 @@ static int cmd_validate(int argc, char **argv)
     int code = validation_run(&a.v, doc);
     if (code == NB_OK) {
         validate_judge(doc);
+        json_object_set_new(doc, "env", record_env());
         print(&a, doc);
         code = a.figure ? draw(a.figure, doc) : NB_OK;
         if (code == NB_OK && !a.verdicts && !validate_passed(doc))

@@ -17,6 +17,7 @@
 #include "bench/validate.h"
 #include "vmm/kvm.h"
 #include "vmm/labvm.h"
+#include "workloads/params.h"
 
 enum { MAX_RUNS = 3 * VALIDATE_MAX_GUESTS, STRATEGIES = 3 };
 
@@ -152,8 +153,8 @@ static bool count_on_host(struct session *s)
 
 static void lab_progress(void *ctx, unsigned job, const char *what)
 {
-    struct session *s = ctx;
-    char *text = strf("labvm %s", what ? what : "");
+    struct session *s = ctx; /* its first runs are the jobs, in the same order */
+    char *text = strf("%s %s", what ? what : "labvm", s->run[job].guest->workload->name);
     s->done = job;
     step(s, text);
     free(text);
@@ -223,17 +224,25 @@ static const json_t *predict(struct session *s, const struct guest *g, const cha
     return s->predicted[k].record[i];
 }
 
+static json_t *params_of(const struct guest *g)
+{
+    json_t *o = json_object();
+    for (unsigned i = 0; i < params_count(g->workload); i++)
+        json_object_set_new(o, g->workload->params[i].name, json_integer((json_int_t)g->params[i]));
+    return o;
+}
+
 static json_t *string_or_null(const char *s) { return s ? json_string(s) : json_null(); }
 
 /* What became of a run, for the document. */
 static void log_run(struct session *s, const struct run *r, const char *strategy)
 {
     const char *paging = r->paging ? r->paging : text_of(r->record, "paging");
-    json_t *j = json_pack("{ss so ss so so ss so}", "target", r->target, "paging",
-                          string_or_null(paging), "workload", r->guest->workload->name, "backend",
-                          string_or_null(text_of(r->record, "backend")), "predicted_by",
-                          string_or_null(strategy), "status", r->status, "reason",
-                          string_or_null(r->reason));
+    json_t *j = json_pack(
+        "{ss so ss so so so ss so}", "target", r->target, "paging", string_or_null(paging),
+        "workload", r->guest->workload->name, "params", params_of(r->guest), "backend",
+        string_or_null(text_of(r->record, "backend")), "predicted_by", string_or_null(strategy),
+        "status", r->status, "reason", string_or_null(r->reason));
     if (!j || json_array_append_new(json_object_get(s->doc, "runs"), j) != 0)
         die(NB_INTERNAL, "cannot build the validation document: out of memory");
     if (strcmp(r->status, "failed") == 0)

@@ -68,8 +68,8 @@ verdict() {
     [ "$(verdict end memory_hash)" = equal ]
     [ "$(verdict work mmu_pte_write)" = unseen ] # every store of ring 0: the model has none
     jq -e 'all(.rows[] | select(.event == "mmu_cache_miss"); .counted == null and .verdict == "unseen")' <<< "$output"
-    jq -e '.runs == [{target: "host", paging: "shadow", workload: "touch", backend: "pvm",
-        predicted_by: "shadow-pvm", status: "ran", reason: null}]' <<< "$output"
+    jq -e '.runs == [{target: "host", paging: "shadow", workload: "touch", params: {pages: 300, rounds: 4},
+        backend: "pvm", predicted_by: "shadow-pvm", status: "ran", reason: null}]' <<< "$output"
     jq -e '.tags == {predicted: "exact", counted: "counted"}' <<< "$output"
 }
 
@@ -115,6 +115,41 @@ verdict() {
     nb "${TOUCH[@]}"
     [ "$status" -eq 77 ]
     [ -z "$output" ]
+}
+
+@test "validate without QEMU or KVM: one line each says why, exit 77" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root, to be somebody else"
+    command -v setpriv > /dev/null || skip "setpriv is not installed"
+    setpriv --reuid=65534 --regid=65534 --clear-groups test ! -w /dev/kvm || skip "anybody may open /dev/kvm"
+    cp "$nestbed" ./nestbed && chmod 755 . nestbed
+    run --separate-stderr env PATH=/nonexistent "$(command -v setpriv)" --reuid=65534 --regid=65534 --clear-groups \
+        ./nestbed validate --json
+    [ "$status" -eq 77 ]
+    [ -z "$output" ]
+    [[ "$stderr" == *"labvm: skipped: "*"apt-get install"* ]]
+    [[ "$stderr" == *"host: skipped: "*"/dev/kvm"* ]]
+    [ "$(wc -l <<< "$stderr")" -eq 2 ]
+}
+
+@test "validate: Ctrl-C in the lab machine: 130, and no machine is left" {
+    need_labvm
+    "$nestbed" validate --targets labvm > out 2> err &
+    pid=$!
+    for ((i = 0; i < 50; i++)); do
+        qemu=$(pgrep -P "$pid" -f qemu-system) && break
+        sleep 0.1
+    done
+    [ -n "$qemu" ]
+    kill -INT "$pid"
+    ended=0
+    wait "$pid" || ended=$?
+    [ "$ended" -eq 130 ]
+    for ((i = 0; i < 30; i++)); do
+        kill -0 "$qemu" 2> /dev/null || break
+        sleep 0.1
+    done
+    run ! kill -0 "$qemu"
+    [ ! -s out ]
 }
 
 @test "validate: constants of boot are stated, and one that is not constant is off" {
