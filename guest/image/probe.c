@@ -25,12 +25,16 @@
                              : "rax", "rbx", "rcx", "rdx", "memory", "cc"); \
     } while (0)
 
-static uint64_t saved_leaf; /* of the page that PROBE_MAP_MMIO took */
+static uint64_t saved_leaf; /* of the page that PROBE_MAP_MMIO took, 0: none */
+static gva_t saved_va;
 static volatile uint64_t *upper[PROBE_UPPER_MAX];
 
-/* The entry that maps an address of the current process, or NULL. */
+/* The entry that maps an address of the current process, or NULL. Addresses are ring 3's: the
+ * kernel's own are none. */
 static volatile uint64_t *leaf_of(struct gk *g, gva_t va)
 {
+    if (va >= g->top)
+        return NULL;
     struct pos pos = pt_walk(g, g->cur, va);
     return pos.e & PTE_P && pos.level == 1 ? direct(pos.at) : NULL;
 }
@@ -38,6 +42,8 @@ static volatile uint64_t *leaf_of(struct gk *g, gva_t va)
 /* The last entry, unused, of the page directory that holds va's table; NULL when there is none. */
 static volatile uint64_t *directory_slot(struct gk *g, gva_t va)
 {
+    if (va >= g->top)
+        return NULL;
     uint64_t e =
         *(const volatile uint64_t *)direct(g->cur->table + 8 * level_index(va, g->cfg.levels));
     for (unsigned level = g->cfg.levels - 1; level >= 2 && e & PTE_P; level--) {
@@ -91,11 +97,16 @@ static uint64_t protect(struct gk *g, uint64_t n, gva_t va)
 static uint64_t remap(struct gk *g, gva_t va, bool mmio)
 {
     volatile uint64_t *leaf = leaf_of(g, va);
-    if (!leaf)
+    if (!leaf || (mmio ? saved_leaf != 0 : !saved_leaf || saved_va != va))
         return (uint64_t)GK_EINVAL;
-    if (mmio)
+    if (mmio) {
         saved_leaf = *leaf;
-    *leaf = mmio ? (saved_leaf & ~PTE_ADDR) | g->cfg.mem_bytes : saved_leaf;
+        saved_va = va;
+        *leaf = (saved_leaf & ~PTE_ADDR) | g->cfg.mem_bytes;
+    } else {
+        *leaf = saved_leaf;
+        saved_leaf = 0;
+    }
     __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
     return GK_OK;
 }

@@ -1,6 +1,7 @@
 /* hostile.c: programs that do what no workload does, for the tests of the VMM and of the kernel: each
  * must end as a value, whatever ring 3 tries.
  */
+#include "guest/image/probe.h"
 #include "workloads/image/sys.h"
 
 /* p[0]: an address. */
@@ -54,6 +55,8 @@ static void expect(struct user *u, bool ok, const char *why)
 /* Every system call refuses nonsense with a value, and the program goes on. */
 static void run_refused(struct user *u, const uint64_t *p)
 {
+    static const unsigned kernel_parts[] = {PROBE_LOOP_LEAF, PROBE_LOOP_LEAF_SYNC, PROBE_LOOP_UPPER,
+                                            PROBE_PROTECT, PROBE_MAP_MMIO};
     gva_t at = 0;
     (void)p;
     u_phase(u, "setup");
@@ -68,6 +71,13 @@ static void run_refused(struct user *u, const uint64_t *p)
     expect(u, u_switch(u, -1) == GK_ESRCH, "switch took an unknown pid");
     expect(u, sys_discard(~0xfffull, 4096) == GK_EINVAL, "discard took a kernel address");
     expect(u, sys_discard(0x10000000, 4096) == GK_OK, "discard refused what is not mapped");
+    for (unsigned i = 0; i < sizeof kernel_parts / sizeof kernel_parts[0]; i++)
+        expect(u, sys_probe(kernel_parts[i], 1, IMAGE_BASE + BOOT_GPA) == (uint64_t)GK_EINVAL,
+               "a probe took a kernel address");
+    at = u_alloc(u, 4096);
+    st(u, at);
+    expect(u, sys_probe(PROBE_UNMAP_MMIO, 1, at) == (uint64_t)GK_EINVAL,
+           "a probe gave back what it had not taken");
 }
 
 /* p[0] pages: write them, have the host take them, read zeroes. Marks 1, 2, 3 after each. */
