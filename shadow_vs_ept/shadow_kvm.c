@@ -239,7 +239,7 @@ static void guest_pt_read(struct mmu *m, gpa_t a)
     struct kmmu *k = m->vm->state;
     if (!k->emulated)
         kernel_access(m, a, false);
-    else if (gmem_state(m->vm->gm, gpa_gfn(a)) != PG_RESIDENT)
+    else if (gmem_state(m->vm->gm, gpa_gfn(a)) != PG_RESIDENT && kmmu_maps_zeroes(k))
         k->flags[a >> PAGE_SHIFT] |= GF_ZERO;
 }
 

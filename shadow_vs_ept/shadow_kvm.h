@@ -150,6 +150,12 @@ static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
     return g < k->vm->gm->frames && gmem_state(k->vm->gm, gfn(g)) == PG_RESIDENT &&
            !(k->flags[g] & GF_ZERO);
 }
+/* A first load maps the host's page of zeroes: anonymous memory, which is what the model has, but
+ * for pages that the host reserves in large sizes. */
+static inline bool kmmu_maps_zeroes(const struct kmmu *k)
+{
+    return k->vm->gm->mode == PAGES_4K || k->vm->gm->mode == PAGES_THP;
+}
 /* Where a leaf with these rights leads. The kernel's own leaves (no ACC_U) of a frame nobody wrote
  * lead to address 0, which stands for the host's page of zeroes; a program's need a frame in any
  * case. */

@@ -141,9 +141,9 @@ void kmmu_back(struct mmu *m, const struct kmmu *k, uint64_t g)
         m->vm->ops->no_frames(m->vm->ctx);
 }
 
-/* A load of a frame that is not there maps zeroes: under THP a large page of them, if nothing of its
- * block is mapped. (Later kernels make a large page of it at the first store, so it is as if it had
- * not been.) */
+/* A load of a frame that is not there maps zeroes: under THP a large page of them, if nothing of
+ * its block is mapped. (Later kernels make a large page of it at the first store, so it is as if it
+ * had not been.) */
 static void map_zero(const struct mmu *m, struct kmmu *k, uint64_t g)
 {
     const struct gmem *gm = m->vm->gm;
@@ -164,10 +164,12 @@ static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint
         return true;
     if (f->write && kmmu_break_zero(m, k, g))
         return false;
-    bool there = gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT;
-    if (!there && !f->write)
+    if (gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT)
+        return true;
+    bool zero = !f->write && kmmu_maps_zeroes(k);
+    if (zero)
         map_zero(m, k, g);
-    if (!there && (f->write || f->user))
+    if (!zero || f->user)
         kmmu_back(m, k, g);
     return true;
 }
