@@ -136,13 +136,13 @@ IMAGE_KERNEL := $(patsubst %.c,$(B)/image/%.o,$(wildcard guest/*.c guest/image/*
 IMAGE_USER := $(patsubst %.c,$(B)/image/user/%.o,$(WORKLOADS) $(wildcard workloads/image/*.c) guest/image/mem.c)
 $(B)/image/flags: FORCE
 	$(call stamp,$(CC) $(IMAGE_FLAGS) $(IMAGE_KERNEL) $(IMAGE_USER))
-$(B)/image/user/%.o: %.c $(B)/image/flags
+$(B)/image/user/%.o: %.c $(B)/image/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_FLAGS) -DNB_FREESTANDING -MMD -MP -c -o $@ $<
-$(B)/image/%.o: %.c $(B)/image/flags
+$(B)/image/%.o: %.c $(B)/image/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(IMAGE_FLAGS) -MMD -MP -c -o $@ $<
-$(B)/image/%.o: %.S $(B)/image/flags
+$(B)/image/%.o: %.S $(B)/image/flags | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) -I. -MMD -MP -c -o $@ $<
 # Two halves that know of each other only what the linker script lists.
@@ -156,7 +156,7 @@ $(B)/image/image.elf: $(B)/image/kernel.o $(B)/image/user.o guest/image/image.ld
 	$(Q)$(LD) -static -nostdlib -z max-page-size=4096 -T guest/image/image.ld -o $@ $(filter %.o,$^)
 $(B)/image/image.bin: $(B)/image/image.elf
 	$(Q)$(OBJCOPY) -O binary $< $@
-$(B)/vmm/image_blob.o: vmm/image_blob.S $(B)/image/image.bin
+$(B)/vmm/image_blob.o: vmm/image_blob.S $(B)/image/image.bin | $(B)/deps-build
 	@mkdir -p $(@D)
 	$(Q)$(CC) -DNB_IMAGE='"$(B)/image/image.bin"' -c -o $@ $<
 
