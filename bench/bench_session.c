@@ -98,8 +98,8 @@ int session_dry_run(struct bench_args *a)
         ram = c->ram > ram ? c->ram : ram;
     }
     timed = (timed + 0.05 * (double)ntimed) * (b->rounds + b->warmup);
-    printf("# %zu cells: %zu exact, %zu timed in %u rounds and %u to warm up\n", b->plan.n,
-           b->plan.n - ntimed, ntimed, b->rounds, b->warmup);
+    printf("# %zu cells: %zu exact or counted, %zu timed in %u rounds and %u to warm up\n",
+           b->plan.n, b->plan.n - ntimed, ntimed, b->rounds, b->warmup);
     printf("# about %.0f s, %llu MiB of RAM (%u at a time), %.1f MiB of disk\n",
            exact / b->jobs + timed + 5, (unsigned long long)(ram >> 20) * b->jobs, b->jobs,
            0.006 * (double)b->plan.n + 0.002 * (double)ntimed * b->rounds + 1);
