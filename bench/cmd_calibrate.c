@@ -203,7 +203,8 @@ static char *text_of(const struct calibration *c, void (*write)(const struct cal
     return text;
 }
 
-static void write_evidence(const struct calibration *c, const char *ini)
+/* False: no figure; it has been said why. */
+static bool write_evidence(const struct calibration *c, const char *ini)
 {
     char *stem = strf("%.*s", (int)(strlen(ini) - 4), ini), *slash = strrchr(stem, '/');
     char *dir = slash ? strf("%.*s", (int)(slash - stem), stem) : strf(".");
@@ -214,12 +215,13 @@ static void write_evidence(const struct calibration *c, const char *ini)
                        .script = calibrate_gp};
     json_t *j = cal_json(c);
     write_json(path, j, RECORD_JSON_FLAGS);
-    fig_draw(&g, *dir ? dir : "/", tsv); /* without gnuplot it says what is missing */
+    bool drawn = fig_draw(&g, *dir ? dir : "/", tsv) == NB_OK;
     json_decref(j);
     free(stem);
     free(dir);
     free(path);
     free(tsv);
+    return drawn;
 }
 
 /* What we write must be a preset. */
@@ -243,7 +245,7 @@ static void print_level(const char *what, const struct tlb_level *l)
         fprintf(stderr, "  %-26s not found\n", what);
 }
 
-static void say(const struct calibration *c, const char *out)
+static void say(const struct calibration *c, const char *out, bool drawn)
 {
     fprintf(stderr, "%s: %.3f ns a cycle\n", c->model, c->cycle.mid);
     print_level("first-level TLB, 4 KiB", &c->tlb.l1);
@@ -251,7 +253,8 @@ static void say(const struct calibration *c, const char *out)
     print_level("first-level TLB, 2 MiB", &c->tlb.l1_2m);
     if (!c->machine)
         fprintf(stderr, "  events not measured: %s\n", c->why);
-    fprintf(stderr, "written: %s, with .json and a figure beside it\n", out);
+    fprintf(stderr, "written: %s, beside it .json%s\n", out,
+            drawn ? ", .tsv and a figure (.gp, .svg, .png)" : "");
 }
 
 static int cmd_calibrate(int argc, char **argv)
@@ -273,9 +276,9 @@ static int cmd_calibrate(int argc, char **argv)
     if (a.out) {
         write_file(a.out, ini, strlen(ini));
         check_preset(a.out);
-        write_evidence(&c, a.out);
+        bool drawn = write_evidence(&c, a.out);
         if (!a.common.quiet)
-            say(&c, a.out);
+            say(&c, a.out, drawn);
     }
     if (a.common.format == OUT_JSON) {
         json_t *j = cal_json(&c);
