@@ -11,9 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Three pages below the BIOS, where no slot of ours lies: VMX without unrestricted guests runs real
- * mode with their help. */
+/* Three pages below the BIOS: VMX without unrestricted guests (so with ept=0 too) runs real mode with
+ * their help, and puts a slot of its own there. */
 #define TSS_GPA 0xfffbd000u
+#define TSS_BYTES (3 * 4096u)
 
 static bool failed(char *err, size_t n, const char *call)
 {
@@ -34,12 +35,6 @@ struct kvm_vm *kvm_vm_new(char *err, size_t errlen)
     while (vm->fd < 0 && errno == EINTR);
     if (vm->fd < 0) {
         failed(err, errlen, "KVM_CREATE_VM");
-        kvm_vm_free(vm);
-        return NULL;
-    }
-    if (host->module && strcmp(host->module, "kvm_intel") == 0 &&
-        ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_GPA) < 0) {
-        failed(err, errlen, "KVM_SET_TSS_ADDR");
         kvm_vm_free(vm);
         return NULL;
     }
@@ -152,12 +147,25 @@ static bool vcpu_setup(struct kvm_vcpu *v, char *err, size_t errlen)
     return set_cpuid(v, err, errlen);
 }
 
+/* Slots must not overlap, so this waits until ours are known: memory that reaches there leaves no
+ * room, and its guest begins in protected mode, where nothing of the kind is needed. */
+static bool place_tss(struct kvm_vm *vm, char *err, size_t errlen)
+{
+    const char *module = vm->host->module;
+    if (!module || strcmp(module, "kvm_intel") != 0 || kvm_vm_ptr(vm, TSS_GPA, 1) ||
+        kvm_vm_ptr(vm, TSS_GPA + TSS_BYTES - 1, 1))
+        return true;
+    return ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_GPA) == 0 || failed(err, errlen, "KVM_SET_TSS_ADDR");
+}
+
 struct kvm_vcpu *kvm_vm_add_vcpu(struct kvm_vm *vm, char *err, size_t errlen)
 {
     if (vm->nvcpus == KVM_MAX_VCPUS) {
         snprintf(err, errlen, "a VM has at most %d vCPUs", KVM_MAX_VCPUS);
         return NULL;
     }
+    if (vm->nvcpus == 0 && !place_tss(vm, err, errlen))
+        return NULL;
     struct kvm_vcpu *v = meta_calloc(META_HOST, 1, sizeof *v);
     v->vm = vm;
     v->id = (int)vm->nvcpus;
