@@ -54,10 +54,10 @@ PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plug
 TRACES := $(wildcard workloads/traces/*.nbt)
 GUESTS := $(patsubst tests/guests/%.S,$(B)/guests/%.flat,$(wildcard tests/guests/*.S))
 
-# The same program without shared libraries: init and all commands of the lab machine (labvm). Only
-# where every library is there as an archive.
+# The same program without shared libraries: init and all commands of the lab machine (labvm). Not made
+# where a library has no archive; nor with sanitizers, which have none.
 STATIC_LIBS := jansson inih numa zstd xxhash jemalloc m
-STATIC := $(if $(SAN),,$(if $(filter-out /%,$(foreach l,$(STATIC_LIBS),$(shell $(CC) -print-file-name=lib$(l).a 2>/dev/null))),,$(B)/nestbed-static))
+STATIC := $(if $(SAN),,$(B)/nestbed-static)
 
 # Where `labvm` keeps the kernel it fetched.
 export NESTBED_CACHE ?= $(CURDIR)/.cache
@@ -69,13 +69,20 @@ all: $(B)/nestbed $(B)/nestbed-bench $(STATIC) $(PLUGIN) $(GUESTS)  ## build (th
 # A removed source must leave the program too.
 $(B)/objects: FORCE
 	$(call stamp,$(OBJS))
-$(B)/nestbed: $(OBJS) $(B)/objects
+$(B)/nestbed: $(OBJS) $(B)/objects | $(STATIC)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(OBJS) $(LDLIBS)
 
 $(B)/nestbed-static: $(OBJS) $(B)/objects
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS) $$(ld --help | grep -qe --no-warnings && echo -Wl,--no-warnings) -static -s -o $@ $(OBJS) -Wl,--start-group $(LDLIBS) -Wl,--end-group
+	$(Q)for l in $(STATIC_LIBS); do \
+	    case $$($(CC) -print-file-name=lib$$l.a) in \
+	    /*) ;; \
+	    *) echo "no $@, which labvm needs: lib$$l.a is missing"; rm -f $@; exit 0 ;; \
+	    esac; \
+	done; \
+	$(CC) $(LDFLAGS) $$(ld --help | grep -qe --no-warnings && echo -Wl,--no-warnings) -static -s \
+	    -o $@ $(OBJS) -Wl,--start-group $(LDLIBS) -Wl,--end-group
 
 # The same program; called by this name it is `nestbed bench`, with Google Benchmark's flags.
 $(B)/nestbed-bench: $(B)/nestbed
@@ -245,7 +252,7 @@ install: all  ## into prefix=/usr/local (and DESTDIR)
 	ln -f '$(DESTDIR)$(bindir)/nestbed' '$(DESTDIR)$(bindir)/nestbed-bench'
 	install -m 644 completions/nestbed.bash '$(DESTDIR)$(datadir)/bash-completion/completions/nestbed'
 	$(if $(PLUGIN),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(PLUGIN) '$(DESTDIR)$(DATA)/')
-	$(if $(STATIC),install -d '$(DESTDIR)$(DATA)' && install -m 755 $(STATIC) '$(DESTDIR)$(DATA)/')
+	$(if $(STATIC),[ ! -e $(STATIC) ] || { install -d '$(DESTDIR)$(DATA)' && install -m 755 $(STATIC) '$(DESTDIR)$(DATA)/'; })
 	$(if $(TRACES),install -d '$(DESTDIR)$(DATA)/traces' && install -m 644 $(TRACES) '$(DESTDIR)$(DATA)/traces/')
 	@if command -v help2man > /dev/null; then \
 	    $(MAKE) --no-print-directory man && install -d '$(DESTDIR)$(datadir)/man/man1' && \

@@ -277,7 +277,9 @@ static bool fetch_into(const char *cache, const char *package, char *err, size_t
 
 static bool fetch(bool quiet, char *err, size_t errlen)
 {
-    char cache[256], lock[300], package[128], folder[512];
+    char cache[256], lock[300], package[128], folder[512], say[200];
+    /* We hold the lock: another's temporary folder is one that was left behind. */
+    char *const clean[] = {WORD("sh"), WORD("-c"), WORD("rm -rf fetch-*"), NULL};
     if (!cache_folder(cache, sizeof cache) || !make_folders(cache)) {
         snprintf(err, errlen,
                  "labvm cannot make its cache: name a writable folder in NESTBED_CACHE");
@@ -293,6 +295,8 @@ static bool fetch(bool quiet, char *err, size_t errlen)
         return false;
     }
     bool ok = cached_kernel(folder, sizeof folder);
+    if (!ok)
+        tool(clean, cache, NULL, 0, say, sizeof say);
     if (!ok && (ok = package_name(package, sizeof package, err, errlen))) {
         if (!quiet)
             fprintf(stderr, "nestbed: fetching %s into %s\n", package, cache);
