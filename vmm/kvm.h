@@ -104,7 +104,7 @@ bool kvm_vcpu_long_mode(struct kvm_vcpu *, uint64_t rip, uint64_t rsp, uint64_t 
 
 enum kvm_step {
     KVM_STEP_EXIT,   /* run->exit_reason says why */
-    KVM_STEP_SIGNAL, /* a signal or kvm_kick() ended it: look at your flags and go on */
+    KVM_STEP_SIGNAL, /* a signal or kvm_kick() ended it, or it was started: look at flags, go on */
     KVM_STEP_FAILED, /* KVM_RUN itself failed: errno */
 };
 /* Run the vCPU until its next exit to user space, and count that. */

@@ -9,9 +9,10 @@
  *
  * Putting it back must work however this program ends, also by SIGKILL in the middle of a run, when
  * its own VM still holds the module. So a second process, the guardian, is made before anything is
- * changed. It holds nothing but one end of a pipe and stderr, and waits. kvm_reload_restore()
- * normally restores and tells it so with a byte; the end of the pipe without a byte means that
- * this program is gone, and the guardian restores.
+ * changed. It holds nothing but one end of a connection and stderr, and waits. kvm_reload_restore()
+ * normally restores and tells it so with a byte; the end of the connection without a byte means that
+ * this program is gone, or could not, and the guardian restores. When neither can, whoever tried
+ * last says so, with the command that does it by hand.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -36,7 +38,7 @@ static struct {
     int was;   /* kvm_module_nested() before */
     pid_t pid; /* of the process that armed it: a child of ours must not restore */
     pid_t guardian;
-    int pipe; /* our end */
+    int connection; /* our end */
 } undo;
 
 /* ---- looks for running VMs ---- */
@@ -110,6 +112,16 @@ static bool in_use(const char *module, char *err, size_t n)
 }
 
 /* ---- out and in ---- */
+/* The program that loads modules, or NULL: without it, what was taken out could not be put back. */
+static const char *modprobe_path(void)
+{
+    static const char *const paths[] = {"/sbin/modprobe", "/usr/sbin/modprobe"};
+    for (unsigned i = 0; i < ARRAY_SIZE(paths); i++)
+        if (access(paths[i], X_OK) == 0)
+            return paths[i];
+    return NULL;
+}
+
 /* Load it; true when that succeeded. */
 static bool modprobe(const char *module, const char *option)
 {
@@ -117,10 +129,10 @@ static bool modprobe(const char *module, const char *option)
     char *const argv[] = {name, a, b, NULL};
     snprintf(a, sizeof a, "%s", module);
     snprintf(b, sizeof b, "%s", option);
-    pid_t child = fork();
+    const char *path = modprobe_path();
+    pid_t child = path ? fork() : -1;
     if (child == 0) {
-        execve("/sbin/modprobe", argv, environ);
-        execve("/usr/sbin/modprobe", argv, environ);
+        execve(path, argv, environ);
         _exit(127);
     }
     int status = -1;
@@ -158,9 +170,16 @@ static bool switch_to(const struct kvm_module *m, int nested, unsigned tries)
 /* ---- the guardian ---- */
 enum { PATIENCE = 500, ONE_SECOND = 50 }; /* tries of unload() */
 
-static _Noreturn void guard(int pipe_end)
+static void say_not_restored(void)
 {
-    static const char text[] = "nestbed: could not load the KVM module again as it was\n";
+    fprintf(stderr,
+            "nestbed: --reload-kvm: could not load %s again as it was: modprobe -r %s; modprobe %s "
+            "%s=%d\n",
+            undo.m->name, undo.m->name, undo.m->name, undo.m->parameter, undo.was);
+}
+
+static _Noreturn void guard(int connection)
+{
     sigset_t all;
     char byte;
     ssize_t n;
@@ -168,14 +187,13 @@ static _Noreturn void guard(int pipe_end)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     /* Our caller may wait for the end of what our stdout goes to. */
-    if (dup2(pipe_end, STDIN_FILENO) < 0 || close(STDOUT_FILENO) != 0)
+    if (dup2(connection, STDIN_FILENO) < 0 || close(STDOUT_FILENO) != 0)
         errno = 0; /* then there was none */
     close_range(STDERR_FILENO + 1, ~0u, 0);
     while ((n = read(STDIN_FILENO, &byte, 1)) < 0 && errno == EINTR)
         continue;
-    if (n == 0 && !switch_to(undo.m, undo.was, PATIENCE) &&
-        write(STDERR_FILENO, text, sizeof text - 1) < 0)
-        _exit(NB_FAIL);
+    if (n <= 0 && !switch_to(undo.m, undo.was, PATIENCE))
+        say_not_restored();
     _exit(NB_OK);
 }
 
@@ -185,7 +203,7 @@ static bool arm(const struct kvm_module *m, int was)
     int ends[2];
     undo.m = m;
     undo.was = was;
-    if (pipe2(ends, O_CLOEXEC) != 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return false;
     pid_t child = fork();
     if (child == 0) {
@@ -198,7 +216,7 @@ static bool arm(const struct kvm_module *m, int was)
         return false;
     }
     undo.guardian = child;
-    undo.pipe = ends[1];
+    undo.connection = ends[1];
     undo.pid = getpid();
     undo.armed = true;
     if (!at_exit)
@@ -214,9 +232,16 @@ void kvm_reload_restore(void)
     undo.armed = false;
     kvm_host_close();
     /* With a VM of ours still open this fails, and the guardian does it when we are gone. */
-    if (switch_to(undo.m, undo.was, ONE_SECOND) && write(undo.pipe, "", 1) == 1)
-        waitpid(undo.guardian, NULL, 0);
-    close(undo.pipe);
+    bool done = switch_to(undo.m, undo.was, ONE_SECOND);
+    if (done) /* a guardian that somebody killed needs no word */
+        send(undo.connection, "", 1, MSG_NOSIGNAL);
+    pid_t ended;
+    do
+        ended = waitpid(undo.guardian, NULL, done ? 0 : WNOHANG);
+    while (ended < 0 && errno == EINTR);
+    if (!done && ended != 0)
+        say_not_restored();
+    close(undo.connection);
 }
 
 /* ---- the switch ---- */
@@ -236,6 +261,8 @@ static bool reloadable(const struct kvm_module *m, const char *paging, char *err
                  m->name, m->name, m->parameter, strcmp(paging, "ept") == 0);
     else if (geteuid() != 0)
         snprintf(err, n, "--reload-kvm: loading %s needs root; run it with sudo", m->name);
+    else if (!modprobe_path())
+        snprintf(err, n, "--reload-kvm: no /sbin/modprobe to load %s with; install kmod", m->name);
     else
         return true;
     return false;
@@ -265,7 +292,7 @@ int kvm_reload(const char *paging, char *err, size_t errlen)
         return NB_NODEVICE;
     }
     if (!undo.armed && !arm(m, was)) {
-        snprintf(err, errlen, "--reload-kvm: fork: %s", strerror(errno));
+        snprintf(err, errlen, "--reload-kvm: fork of a second process: %s", strerror(errno));
         return NB_NODEVICE;
     }
     if (switch_to(m, ept, ONE_SECOND))

@@ -99,10 +99,10 @@ enum kvm_step kvm_vcpu_step(struct kvm_vcpu *v)
     }
     if (errno != EINTR && errno != EAGAIN)
         return KVM_STEP_FAILED;
+    v->eintr += errno == EINTR; /* EAGAIN: it waited to be started, and was */
     /* A signal from here on is one the caller's flags show when it looks at them. */
     interrupted = 0;
     v->run->immediate_exit = 0;
-    v->eintr++;
     return KVM_STEP_SIGNAL;
 }
 

@@ -8,6 +8,7 @@
 #include "vmm/kvm_internal.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -20,7 +21,13 @@ static _Thread_local union {
     uint64_t values[MAX_FILE / 8];
 } file;
 
-int kvm_stats_open(int fd) { return ioctl(fd, KVM_GET_STATS_FD, NULL); }
+int kvm_stats_open(int fd)
+{
+    int stats = ioctl(fd, KVM_GET_STATS_FD, NULL);
+    if (stats >= 0) /* KVM does not set it, and a program that we start would keep the VM alive */
+        fcntl(stats, F_SETFD, FD_CLOEXEC);
+    return stats;
+}
 
 /* Statistics that a backend lists and never counts. kvm_pvm: these are counted in the code of the
  * hardware vendors only. */
