@@ -128,19 +128,27 @@ static void run_image(struct mmu *m)
         use_image(m, false);
 }
 
+/* Empty a vCPU's slots that hold invalid roots. Frame 0 is empty: without a root its walks exit. */
+static void let_go(struct kmmu *k, unsigned id)
+{
+    struct kvcpu *v = &k->vcpu[id];
+    for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++)
+        if (v->prev[i].page && v->prev[i].page->invalid)
+            put(k, &v->prev[i]);
+    if (v->cur.page && v->cur.page->invalid) {
+        put(k, &v->cur);
+        k->vm->vcpu[id]->root = 0;
+    }
+}
+
 /* Before the guest goes on: let go of invalid roots, have a current one, flush what went. */
 static void enter(struct mmu *m)
 {
     struct kmmu *k = m->vm->state;
     struct kvcpu *v = vcpu(m);
-    if (k->obsolete) {
-        k->obsolete = false;
-        for (unsigned i = 0; i < KMMU_PREV_ROOTS; i++)
-            if (v->prev[i].page && v->prev[i].page->invalid)
-                put(k, &v->prev[i]);
-        if (v->cur.page && v->cur.page->invalid)
-            put(k, &v->cur);
-    }
+    for (unsigned i = 0; k->obsolete && i < m->vm->nvcpus; i++)
+        let_go(k, i);
+    k->obsolete = false;
     if (!v->cur.page) {
         kmmu_make_room(k);
         v->cur.page = kmmu_get(k, (v->cr3 & PTE_ADDR) >> PAGE_SHIFT, m->vm->levels, false, ACC_ALL);
@@ -385,7 +393,7 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
     .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
-            .summary = "Linux KVM's shadow MMU: leaf tables drift and are synchronised",
+            .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",
             .init = init_native, .counts_flushes = true, PARTS);
 REGISTER_AS(paging, shadow_pvm, "shadow-pvm",
             .summary = "the same under a KVM that emulates the guest's ring 0",
