@@ -21,7 +21,9 @@ void cycles_model(const struct cpu *cpu, const struct counters *c, struct cycles
         .walk = (cached ? sum(cpu->cost.cache, &c->pt_l1_hits, 4) : cpu->cost.ref * (double)reads) +
                 cpu->cost.pwc_hit * (double)(c->pwc_hits + c->ntlb_hits),
         .exit = cpu->cost.exit * (double)c->exits,
-        .vmm = cpu->cost.fill * (double)c->exit_fill + cpu->cost.reflect * (double)c->exit_reflect +
+        /* A fault that was right already, or must be taken again, walks and looks as a fill does. */
+        .vmm = cpu->cost.fill * (double)(c->exit_fill + c->exit_spurious + c->exit_retry) +
+               cpu->cost.reflect * (double)c->exit_reflect +
                cpu->cost.pt_write * (double)c->exit_pt_write + cpu->cost.cr3 * (double)c->exit_cr3 +
                cpu->cost.invlpg * (double)c->exit_invlpg +
                cpu->cost.ept_violation * (double)c->exit_ept_violation,
