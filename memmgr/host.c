@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <numa.h>
+#include <numaif.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,23 @@ const char *numa_policy_name(const struct numa_policy *p, char *buf, size_t n)
     return buf;
 }
 
+/* mbind() itself: libnuma's functions print what it refuses, and go on without the policy. */
+static bool place(const struct numa_policy *p, void *mem, uint64_t bytes)
+{
+    if (p->kind == NUMA_LOCAL)
+        return mbind(mem, bytes, MPOL_LOCAL, NULL, 0, 0) == 0;
+    if (p->kind == NUMA_INTERLEAVE)
+        return mbind(mem, bytes, MPOL_INTERLEAVE, numa_all_nodes_ptr->maskp,
+                     numa_all_nodes_ptr->size + 1, 0) == 0;
+    struct bitmask *one = numa_allocate_nodemask();
+    numa_bitmask_setbit(one, (unsigned)p->node);
+    bool ok = mbind(mem, bytes, MPOL_BIND, one->maskp, one->size + 1, 0) == 0;
+    int e = errno;
+    numa_bitmask_free(one);
+    errno = e;
+    return ok;
+}
+
 int numa_policy_apply(const struct numa_policy *p, void *mem, uint64_t bytes, char *err, size_t n)
 {
     if (p->kind == NUMA_DEFAULT)
@@ -80,13 +98,12 @@ int numa_policy_apply(const struct numa_policy *p, void *mem, uint64_t bytes, ch
                  numa_max_node());
         return NB_USAGE;
     }
-    if (p->kind == NUMA_LOCAL)
-        numa_setlocal_memory(mem, bytes);
-    else if (p->kind == NUMA_INTERLEAVE)
-        numa_interleave_memory(mem, bytes, numa_all_nodes_ptr);
-    else
-        numa_tonode_memory(mem, bytes, p->node);
-    return 0;
+    if (place(p, mem, bytes))
+        return 0;
+    char name[32];
+    snprintf(err, n, "--numa %s: mbind: %s; leave the option out, or allow the call (containers)",
+             numa_policy_name(p, name, sizeof name), strerror(errno));
+    return NB_NODEVICE;
 }
 
 static void list_push(struct host *h, uint64_t f, unsigned order)

@@ -177,6 +177,27 @@ static void a_node_that_is_not_there_is_refused(void **state)
     assert_non_null(strstr(err, "--numa"));
 }
 
+/* What the kernel refuses is said, not ignored: here addresses that nobody mapped. */
+static void a_policy_that_is_not_in_force_is_an_error(void **state)
+{
+    (void)state;
+    if (numa_available() < 0) {
+        print_message("skip: this kernel has no NUMA support\n");
+        skip();
+    }
+    static const struct numa_policy all[] = {{NUMA_LOCAL, 0}, {NUMA_INTERLEAVE, 0}, {NUMA_BIND, 0}};
+    struct backing *b = try_new(MIB, BACKING_ANON, PAGES_4K);
+    assert_non_null(b);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        char err[256] = "";
+        assert_int_equal(numa_policy_apply(&all[i], b->mem, MIB, err, sizeof err), NB_OK);
+        assert_int_equal(numa_policy_apply(&all[i], (void *)4096, 4096, err, sizeof err),
+                         NB_NODEVICE);
+        assert_non_null(strstr(err, "mbind"));
+    }
+    backing_free(b);
+}
+
 /* Bound memory lies on its node, whichever processor touches it: on the last node, so that a machine
  * with several shows the difference. */
 static void bound_memory_lies_on_its_node(void **state)
@@ -223,6 +244,7 @@ int main(void)
         cmocka_unit_test(missing_hugetlb_pages_name_their_file),
         cmocka_unit_test(wrong_sizes_are_refused),
         cmocka_unit_test(a_node_that_is_not_there_is_refused),
+        cmocka_unit_test(a_policy_that_is_not_in_force_is_an_error),
         cmocka_unit_test(bound_memory_lies_on_its_node),
         cmocka_unit_test(kinds_have_names),
     };
