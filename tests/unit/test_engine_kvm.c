@@ -224,6 +224,30 @@ static void test_ends(void **state)
     expect_end("test:none", 0, 20, OUTCOME_ABORTED, "no program of this name");
 }
 
+/* Eight bytes of code in ring 3, first one lowest; NOP is 0x90. */
+static void test_ring_3(void **state)
+{
+    (void)state;
+    need_kvm();
+    const uint64_t nops = 0x9090909090909090;
+    expect_end("test:code", nops, 20, OUTCOME_OK, "");
+    /* OUT and IN of eax: NB_CALL_DONE to NB_PORT is ring 0's. */
+    expect_end("test:code", nops << 8 | 0xef, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
+    expect_end("test:code", nops << 8 | 0xed, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
+    /* MOV $NB_PROBE_PORT, %dl; XOR %dh, %dh; OUT of eax: four ports, of which one is allowed */
+    expect_end("test:code", nops << 40 | 0xeff6304eb2, 20, OUTCOME_CRASHED,
+               "exception 0xd in ring 3");
+    expect_end("test:code", nops << 8 | 0xfa, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
+    expect_end("test:code", nops << 16 | 0x0b0f, 20, OUTCOME_CRASHED, "exception 0x6 in ring 3");
+    expect_end("test:code", nops << 16 | 0x0ecd, 20, OUTCOME_CRASHED, "in ring 3"); /* INT 14 */
+    /* STD, INT SYSCALL_VECTOR; and with RFLAGS.NT set: PUSHF, OR $0x40, 1(%rsp), POPF */
+    expect_end("test:code", nops << 24 | 0x04cdfd, 20, OUTCOME_OK, "");
+    expect_end("test:code", nops << 56 | 0x9d4001244c809c, 20, OUTCOME_OK, "");
+    /* The same with RFLAGS.TF: a trap in ring 3. */
+    expect_end("test:code", nops << 56 | 0x9d0101244c809c, 20, OUTCOME_CRASHED,
+               "exception 0x1 in ring 3");
+}
+
 /* A name that lies outside the program's memory is empty; unprintable bytes are replaced. */
 static void test_texts(void **state)
 {
@@ -362,10 +386,11 @@ static void test_hostile_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_model), cmocka_unit_test(test_page_sizes),
-        cmocka_unit_test(test_fills),         cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_texts),         cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_crashes),       cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),          cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_ring_3),         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_discard),        cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_hostile_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

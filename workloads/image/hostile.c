@@ -118,6 +118,22 @@ static void run_backwards(struct user *u, const uint64_t *p)
         expect(u, ld64(u, at) == 0, "a new page shows old data");
 }
 
+/* p[0]: eight bytes of code to run, with a call of the VMM prepared in edx and eax. */
+static void run_code(struct user *u, const uint64_t *p)
+{
+    gva_t at = 0;
+    u_phase(u, "setup");
+    expect(u, u_mmap(u, 0, PAGE_SIZE, GK_READ | GK_WRITE | GK_EXEC, 0, &at) == GK_OK,
+           "mmap was refused");
+    st64(u, at, p[0]);
+    st64(u, at + 8, 0xc3); /* RET */
+    uint64_t rax = NB_CALL_DONE, rdx = NB_PORT;
+    __asm__ volatile("call *%[at]"
+                     : "+a"(rax), "+d"(rdx)
+                     : [at] "r"(at)
+                     : "rbx", "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+}
+
 /* SYSCALL, which no kernel of ours offers, with code where it would go if nobody said where. */
 static void run_syscall(struct user *u, const uint64_t *p)
 {
@@ -137,5 +153,6 @@ REGISTER_AS(workload, phase, "test:phase", .run = run_phase);
 REGISTER_AS(workload, alloc, "test:alloc", .run = run_alloc);
 REGISTER_AS(workload, refused, "test:refused", .run = run_refused);
 REGISTER_AS(workload, backwards, "test:backwards", .run = run_backwards);
+REGISTER_AS(workload, code, "test:code", .run = run_code);
 REGISTER_AS(workload, syscall, "test:syscall", .run = run_syscall);
 REGISTER_AS(workload, discard, "test:discard", .run = run_discard);
