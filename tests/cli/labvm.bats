@@ -10,6 +10,7 @@ setup_file() {
     local program=${NESTBED:-$BATS_TEST_DIRNAME/../../build/nestbed}
     labvm_reason=$(timeout 45 "$program" labvm prepare 2>&1 > /dev/null) && labvm_reason=
     [ "${PIPESTATUS[0]}" -ne 124 ] || labvm_reason="no kernel within 45 s"
+    labvm_reason=${labvm_reason##*$'\n'}
     export labvm_reason
 }
 
