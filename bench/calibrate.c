@@ -57,9 +57,9 @@ struct interval cycle_length(unsigned rounds)
 struct derive {
     const json_t *machine;
     const struct cpu *base;
-    double cycle; /* ns */
-    bool shadow;
-    double exit; /* ns; NAN: not known */
+    double cycle; /* in the machine's unit */
+    bool shadow, instructions;
+    double exit; /* in the unit; NAN: not known */
     struct cal_value *out;
 };
 
@@ -80,13 +80,16 @@ static void assume(struct derive *d, enum cal_cost which, const char *why)
              *why ? "; " : "", why);
 }
 
+static const char *unit(const struct derive *d) { return d->instructions ? "instructions" : "ns"; }
+
 static void measured(struct derive *d, enum cal_cost which, double ns, struct interval of,
                      const char *how)
 {
     struct cal_value *v = &d->out[which];
     *v = (struct cal_value){.measured = true, .cycles = round(fmax(ns, 0) / d->cycle)};
-    snprintf(v->source, sizeof v->source, "measured: %.0f ns (95 %%: %.0f to %.0f): %.200s", of.mid,
-             of.lo, of.hi, how);
+    snprintf(v->source, sizeof v->source, "measured: %.0f %s (95 %%: %.0f to %.0f): %.160s%s",
+             of.mid, unit(d), of.lo, of.hi, how,
+             d->instructions ? "; assumption: a cycle each" : "");
 }
 
 /* Does an event of this probe leave the guest once? Where exits are not counted, ring 3 must do. */
@@ -127,8 +130,8 @@ static void derive_handler(struct derive *d, enum cal_cost which, const char *pr
         assume(d, which, "not measured");
     } else if (!leaves(d, probe)) {
         snprintf(text, sizeof text,
-                 "here probe %s takes %.0f ns (95 %%: %.0f to %.0f) and no exit of its own", probe,
-                 v.mid, v.lo, v.hi);
+                 "here probe %s takes %.0f %s (95 %%: %.0f to %.0f) and no exit of its own", probe,
+                 v.mid, unit(d), v.lo, v.hi);
         assume(d, which, text);
     } else {
         snprintf(text, sizeof text, "probe %s, less one exit", probe);
@@ -169,7 +172,7 @@ static void derive_alloc(struct derive *d, enum cal_cost which, const char *prob
         assume(d, which, "not measured");
         return;
     }
-    snprintf(how, sizeof how, "probe %s, less probe fill (%.0f ns)", probe, without.mid);
+    snprintf(how, sizeof how, "probe %s, less probe fill (%.0f)", probe, without.mid);
     measured(d, which, with.mid - without.mid, with, how);
 }
 
@@ -195,21 +198,34 @@ static void derive_all(struct derive *d)
     assume(d, CAL_ALLOC_1G, "not measured");
 }
 
-void cal_costs(const json_t *machine, const char *why, struct interval cycle,
-               const struct cpu *base, struct cal_value out[CAL_COSTS])
+static void costs_of(const struct calibration *c, const json_t *machine,
+                     struct cal_value out[CAL_COSTS])
 {
     const char *paging = json_string_value(json_object_get(machine, "paging"));
+    const char *u = json_string_value(json_object_get(machine, "unit"));
     struct derive d = {.machine = machine,
-                       .base = base,
-                       .cycle = cycle.mid,
+                       .base = c->base,
+                       .instructions = u && strcmp(u, "instructions") == 0,
                        .shadow = paging && strcmp(paging, "shadow") == 0,
                        .out = out};
     bool known = d.shadow || (paging && strcmp(paging, "ept") == 0);
+    d.cycle = d.instructions ? 1 : c->cycle.mid;
     if (known)
         derive_all(&d);
     else
         for (unsigned i = 0; i < CAL_COSTS; i++)
-            assume(&d, (enum cal_cost)i, paging ? "the mode of this KVM is not known" : why);
+            assume(&d, (enum cal_cost)i, paging ? "the mode of this KVM is not known" : c->why);
+}
+
+void cal_costs(const struct calibration *c, struct cal_value out[CAL_COSTS])
+{
+    struct cal_value nested[CAL_COSTS];
+    costs_of(c, c->machine, out);
+    if (!c->nested)
+        return;
+    costs_of(c, c->nested, nested);
+    out[CAL_EPT_VIOLATION] = nested[CAL_EPT_VIOLATION];
+    out[CAL_GUEST_FAULT] = nested[CAL_GUEST_FAULT]; /* no exit is in it */
 }
 
 /* ---- geometry ---- */
@@ -277,8 +293,11 @@ json_t *cal_json(const struct calibration *c)
     return json_pack("{ss ss sb ss so so so so so}", "schema", CALIBRATION_SCHEMA, "cpu", c->model,
                      "virtualised", c->virtualised, "base", c->base->name, "cycle_ns",
                      interval_json(c->cycle), "curves_ns_per_hop", curves, "levels", levels,
-                     "events", c->machine ? json_incref(c->machine) : json_null(), "events_reason",
-                     c->machine ? json_null() : json_string(c->why));
+                     "events",
+                     c->nested    ? json_pack("[OO]", c->machine, c->nested)
+                     : c->machine ? json_pack("[O]", c->machine)
+                                  : json_null(),
+                     "events_reason", c->machine ? json_null() : json_string(c->why));
 }
 
 static void tsv_point(FILE *f, const struct chase_curve *c, unsigned i)

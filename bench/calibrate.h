@@ -47,16 +47,18 @@ struct calibration {
     struct chase_result chase;
     struct tlb_estimate tlb;
     json_t *machine; /* of exits.h, owned; NULL: not measured, and why: */
+    json_t *nested;  /* a second one, with nested paging, or NULL */
     char why[256];
 };
 
 /* ns of one cycle at the speed the core runs: a chain of multiplications of three cycles each. */
 struct interval cycle_length(unsigned rounds);
 
-/* Costs in cycles from the events of a machine (NULL: none, for the reason `why`). Under KVM_PVM
- * events of ring 0 that take no exit are not costs of the model, which adds one to each. */
-void cal_costs(const json_t *machine, const char *why, struct interval cycle,
-               const struct cpu *base, struct cal_value out[CAL_COSTS]);
+/* Costs in cycles from the events of c->machine; with c->nested, that one tells what only nested
+ * paging shows. A machine that counts instructions is taken at one cycle each, which the source
+ * says. On a KVM that emulates ring 0, events of ring 0 that take no exit of their own are not costs
+ * of the model, which adds one to each. */
+void cal_costs(const struct calibration *c, struct cal_value out[CAL_COSTS]);
 
 /* `reach` entries in the shape of a base array: sets a power of two. *exact: they fit as they are. */
 struct geometry cal_fit(uint64_t reach, const struct geometry *base, bool *exact);

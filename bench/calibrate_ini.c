@@ -252,7 +252,7 @@ static void costs(struct ini *i)
         base_cost(i, "stlb_hit", i->base->cost.stlb_hit);
     if (i->base->pwc_kind != PWC_NONE)
         base_cost(i, "pwc_hit", i->base->cost.pwc_hit);
-    cal_costs(i->c->machine, i->c->why, i->c->cycle, i->base, v);
+    cal_costs(i->c, v);
     for (unsigned k = 0; k < CAL_COSTS; k++) {
         comment(i->f, "%s", v[k].source);
         fprintf(i->f, "%s = %.10g\n", cal_cost_names[k], v[k].cycles);
@@ -276,7 +276,13 @@ static void head(struct ini *i)
                 "A miss of all TLBs costs %.2f ns (95 %%: %.2f to %.2f) over a hit; the model "
                 "makes that of walks, so no key holds it.",
                 miss->mid, miss->lo, miss->hi);
-    if (c->machine)
+    if (c->nested)
+        comment(i->f,
+                "Events were counted in instructions of a real KVM (Linux %s, kvm_amd, npt=0 and "
+                "npt=1) on "
+                "an emulated machine: what the processor itself takes for a switch is not in them.",
+                json_string_value(json_object_get(c->machine, "kernel")));
+    else if (c->machine)
         comment(i->f, "Events were measured under KVM backend %s, %s paging%s.",
                 json_string_value(json_object_get(c->machine, "backend")),
                 json_string_value(json_object_get(c->machine, "paging")),

@@ -20,11 +20,11 @@ EMBED(calibrate_gp, "bench/plots/calibrate.gp");
 struct cal_args {
     struct options common;
     const char *out, *base;
-    bool no_events;
+    enum { EVENTS_KVM, EVENTS_LABVM, EVENTS_NONE } events;
     struct chase_config chase;
 };
 
-enum { KEY_BASE = 3100, KEY_ROUNDS, KEY_PAGES, KEY_NO_EVENTS, MAX_PAGES = 1 << 20 };
+enum { KEY_BASE = 3100, KEY_ROUNDS, KEY_PAGES, KEY_EVENTS, MAX_PAGES = 1 << 20 };
 enum { CHASE_STEPS = 15, HUGE_PAGES = 128 };
 
 static const struct argp_option options[] = {
@@ -36,7 +36,11 @@ static const struct argp_option options[] = {
     {"rounds", KEY_ROUNDS, "N", 0, "Samples of each point (default 15, at most 101)", 1},
     {"pages", KEY_PAGES, "N", 0, "Longest chase, in 4 KiB pages (default 16384, at most 1048576)",
      1},
-    {"no-events", KEY_NO_EVENTS, 0, 0, "Leave out the events under KVM", 1},
+    {"events", KEY_EVENTS, "kvm|labvm|none", 0,
+     "Costs of events: timed under this host's KVM (default); counted in instructions in a labvm, "
+     "of "
+     "both modes, at a cycle each; or left out",
+     1},
     {0}};
 
 static uint64_t number(const char *name, const char *arg, uint64_t least, uint64_t most)
@@ -46,6 +50,17 @@ static uint64_t number(const char *name, const char *arg, uint64_t least, uint64
         die(NB_USAGE, "--%s %s: expected a number from %llu to %llu", name, arg,
             (unsigned long long)least, (unsigned long long)most);
     return v;
+}
+
+static void events_from(struct cal_args *a, const char *arg)
+{
+    static const char *const names[] = {"kvm", "labvm", "none"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcmp(arg, names[i]) == 0) {
+            a->events = i;
+            return;
+        }
+    die(NB_USAGE, "--events %s: expected kvm, labvm or none", arg);
 }
 
 static const char *ini_path(const char *arg)
@@ -80,8 +95,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_PAGES:
         a->chase.sparse_pages = number("pages", arg, 64, MAX_PAGES);
         return 0;
-    case KEY_NO_EVENTS:
-        a->no_events = true;
+    case KEY_EVENTS:
+        events_from(a, arg);
         return 0;
     case ARGP_KEY_ARG:
         die_argument(state, arg);
@@ -155,11 +170,17 @@ static void measure_events(struct cal_args *a, struct calibration *c)
 {
     struct exits_config cfg = {
         .batches = EXITS_BATCHES, .timeout = 60, .progress = event_progress, .ctx = a};
+    json_t *both;
     int code;
-    if (a->no_events)
-        snprintf(c->why, sizeof c->why, "--no-events");
-    else
+    if (a->events == EVENTS_NONE) {
+        snprintf(c->why, sizeof c->why, "--events none");
+    } else if (a->events == EVENTS_KVM) {
         c->machine = exits_host(&cfg, &code, c->why, sizeof c->why);
+    } else if ((both = exits_labvm(&cfg, &code, c->why, sizeof c->why))) {
+        c->nested = json_incref(json_array_get(both, 0));
+        c->machine = json_incref(json_array_get(both, 1));
+        json_decref(both);
+    }
 }
 
 static void describe(struct calibration *c, const struct cpu_id *id)
@@ -289,6 +310,7 @@ static int cmd_calibrate(int argc, char **argv)
     }
     free(ini);
     json_decref(c.machine);
+    json_decref(c.nested);
     cpu_free(c.base);
     return NB_OK;
 }

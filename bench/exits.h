@@ -64,7 +64,7 @@ uint64_t exits_mem(const struct exits_config *, const struct exits_probe *);
 
 /* The host's KVM as a machine; *code NB_OK. NULL: *code and one sentence in err. */
 json_t *exits_host(const struct exits_config *, int *code, char *err, size_t errlen);
-/* The two modes of a labvm, one boot: an array of machines. NULL likewise. */
+/* The two modes of a labvm, one boot: an array of two machines, nested paging first. NULL likewise. */
 json_t *exits_labvm(const struct exits_config *, int *code, char *err, size_t errlen);
 /* The document. Takes the array of machines. */
 json_t *exits_document(const char *engine, const struct exits_config *, json_t *machines);

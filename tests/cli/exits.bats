@@ -92,6 +92,8 @@ as_nobody() {
 
 @test "exits --engine labvm: both modes, instructions, and what only shadow paging pays for" {
     need_labvm
+    nb exits --engine labvm --probe touch --batches 3 --json
+    jq -e '[.machines[].probes[0] | .kvm.pf_fixed == .events * .batches] == [true, true]' <<< "$output"
     nb exits --engine labvm --probe pte-upper --batches 2 --events 8 --json
     [ "$status" -eq 0 ]
     jq -e '[.machines[].name] == ["labvm npt=1", "labvm npt=0"]' <<< "$output"
@@ -107,10 +109,12 @@ as_nobody() {
     fail_line 64 ".ini"
     nb calibrate -o "it's.ini"
     fail_line 64 "letters"
-    nb calibrate --base nothing --no-events
+    nb calibrate --base nothing --events none
     fail_line 64 "unknown CPU preset"
     nb calibrate --rounds 1
     fail_line 64 "--rounds"
+    nb calibrate --events some
+    fail_line 64 "kvm, labvm or none"
     nb calibrate -x ,
     fail_line 64 "-x"
     nb calibrate --help
@@ -118,7 +122,7 @@ as_nobody() {
 }
 
 @test "calibrate: a preset that --cpu takes, each number below its source, the evidence beside it" {
-    nb calibrate --no-events --rounds 3 --pages 4096 -o host.ini --quiet
+    nb calibrate --events none --rounds 3 --pages 4096 -o host.ini --quiet
     ! command -v gnuplot > /dev/null || ! fc-match 'DejaVu Sans' > /dev/null || [ -s host.svg ]
     [ "$status" -eq 0 ]
     nb run --cpu ./host.ini "${SHORT[@]:1}" --json
@@ -127,7 +131,7 @@ as_nobody() {
     jq -e '.schema == "nestbed-calibration/1" and (.curves_ns_per_hop.sparse | length > 20)' host.json
     jq -e 'all(.curves_ns_per_hop.sparse[]; .median > 0) and .events == null' host.json
     [ "$(grep -c '^' host.tsv)" -gt 20 ]
-    grep -q '^; Events were not measured: --no-events' host.ini
+    grep -q '^; Events were not measured: --events none' host.ini
     # a section's first key, and each key of [cost], stands below a source
     awk '/^;/ {source = source $0; next}
         /^\[/ {section = $0; source = ""; next}
@@ -144,7 +148,7 @@ as_nobody() {
     need_kvm
     nb calibrate --rounds 3 --pages 1024 --base skx --json
     [ "$status" -eq 0 ]
-    jq -e '.events.probes | length >= 16' <<< "$output"
+    jq -e '.events[0].probes | length >= 16' <<< "$output"
     jq -e '.base == "skx" and .cycle_ns.median > 0.1 and .cycle_ns.median < 2' <<< "$output"
 }
 

@@ -238,12 +238,12 @@ static json_t *machine(const char *paging, bool emulates, const struct made_up_p
 {
     json_t *probes = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(probes, json_pack("{ss ss si si si s{sf sf sf si} s{sf sf sf}}",
-                                                "name", p[i].name, "event", "x", "ring", 3,
-                                                "events", 10, "batches", 10, "cost", "median",
-                                                p[i].ns, "lo", p[i].ns - 1, "hi", p[i].ns + 1, "n",
-                                                10, "kvm", "exits", 100 * p[i].exits, "pf_fixed",
-                                                100 * p[i].fixed, "pf_guest", 100 * p[i].guest));
+        json_array_append_new(
+            probes, json_pack("{ss ss ss si si si s{sf sf sf si} s{sf sf sf}}", "status", "ok",
+                              "name", p[i].name, "event", "x", "ring", 3, "events", 10, "batches",
+                              10, "cost", "median", p[i].ns, "lo", p[i].ns - 1, "hi", p[i].ns + 1,
+                              "n", 10, "kvm", "exits", 100 * p[i].exits, "pf_fixed",
+                              100 * p[i].fixed, "pf_guest", 100 * p[i].guest));
     return json_pack("{ss ss ss ss sb so}", "name", "host", "backend", "x", "paging", paging,
                      "unit", "ns", "emulates_ring0", emulates, "probes", probes);
 }
@@ -268,9 +268,10 @@ static void costs_follow_from_events(void **state)
 {
     struct cpu base = base_cpu();
     struct cal_value v[CAL_COSTS];
-    (void)state;
     json_t *m = machine("shadow", false, events, ARRAY_SIZE(events));
-    cal_costs(m, "", cycle, &base, v);
+    struct calibration c = {.base = &base, .cycle = cycle, .machine = m};
+    (void)state;
+    cal_costs(&c, v);
     assert_true(v[CAL_EXIT].measured && v[CAL_EXIT].cycles == 2000);
     assert_true(v[CAL_FILL].measured && v[CAL_FILL].cycles == 1000);
     assert_true(v[CAL_CR3].measured && v[CAL_CR3].cycles == 800);
@@ -285,21 +286,45 @@ static void costs_follow_from_events(void **state)
     json_decref(m);
 }
 
+/* Instructions are cycles then, and nested paging's own costs come from the machine that has it. */
+static void two_machines_tell_both_modes(void **state)
+{
+    static const struct made_up_probe nested[] = {
+        {"cpuid3", 1100, 1, 0, 0}, {"fill", 1300, 1, 1, 0}, {"fault", 300, 0, 0, 0}};
+    struct cpu base = base_cpu();
+    struct cal_value v[CAL_COSTS];
+    struct calibration c = {.base = &base,
+                            .cycle = cycle,
+                            .machine = machine("shadow", false, events, ARRAY_SIZE(events)),
+                            .nested = machine("ept", false, nested, ARRAY_SIZE(nested))};
+    (void)state;
+    json_object_set_new(c.machine, "unit", json_string("instructions"));
+    json_object_set_new(c.nested, "unit", json_string("instructions"));
+    cal_costs(&c, v);
+    assert_true(v[CAL_EXIT].cycles == 1000 && v[CAL_FILL].cycles == 500);
+    assert_true(v[CAL_EPT_VIOLATION].measured && v[CAL_EPT_VIOLATION].cycles == 200);
+    assert_true(v[CAL_GUEST_FAULT].measured && v[CAL_GUEST_FAULT].cycles == 300);
+    assert_non_null(strstr(v[CAL_EXIT].source, "assumption: a cycle each"));
+    json_decref(c.machine);
+    json_decref(c.nested);
+}
+
 static void costs_not_measured_are_assumptions(void **state)
 {
     struct cpu base = base_cpu();
     struct cal_value v[CAL_COSTS];
+    struct calibration c = {.base = &base, .cycle = cycle, .why = "no KVM here"};
     (void)state;
-    cal_costs(NULL, "no KVM here", cycle, &base, v);
+    cal_costs(&c, v);
     for (unsigned i = 0; i < CAL_COSTS; i++) {
         assert_false(v[i].measured);
         assert_non_null(strstr(v[i].source, "assumption: as in base; no KVM here"));
     }
-    json_t *m = machine("ept", false, events, 3);
-    cal_costs(m, "", cycle, &base, v);
+    c.machine = machine("ept", false, events, 3);
+    cal_costs(&c, v);
     assert_true(v[CAL_EPT_VIOLATION].measured && v[CAL_EPT_VIOLATION].cycles == 1000);
     assert_false(v[CAL_FILL].measured || v[CAL_PT_WRITE].measured || v[CAL_GUEST_FAULT].measured);
-    json_decref(m);
+    json_decref(c.machine);
 }
 
 /* Documents come from a labvm, too: nothing about them is sure. */
@@ -348,6 +373,7 @@ int main(void)
         cmocka_unit_test(noise_is_no_level),
         cmocka_unit_test(reach_becomes_a_geometry),
         cmocka_unit_test(costs_follow_from_events),
+        cmocka_unit_test(two_machines_tell_both_modes),
         cmocka_unit_test(costs_not_measured_are_assumptions),
         cmocka_unit_test(documents_are_checked),
     };
