@@ -25,7 +25,7 @@ struct cal_args {
 };
 
 enum { KEY_BASE = 3100, KEY_ROUNDS, KEY_PAGES, KEY_EVENTS, MAX_PAGES = 1 << 20 };
-enum { CHASE_STEPS = 15, HUGE_PAGES = 128 };
+enum { DEFAULT_ROUNDS = 25, HUGE_PAGES = 128 };
 
 static const struct argp_option options[] = {
     {"output", 'o', "FILE.ini", 0,
@@ -33,7 +33,7 @@ static const struct argp_option options[] = {
      "preset on stdout, nothing else)",
      1},
     {"base", KEY_BASE, "PRESET", 0, "Preset for what is not measured (default: the nearest)", 1},
-    {"rounds", KEY_ROUNDS, "N", 0, "Samples of each point (default 15, at most 101)", 1},
+    {"rounds", KEY_ROUNDS, "N", 0, "Samples of each point (default 25, at most 101)", 1},
     {"pages", KEY_PAGES, "N", 0, "Longest chase, in 4 KiB pages (default 16384, at most 1048576)",
      1},
     {"events", KEY_EVENTS, "kvm|labvm|none", 0,
@@ -281,7 +281,7 @@ static void say(const struct calibration *c, const char *out, bool drawn)
 static int cmd_calibrate(int argc, char **argv)
 {
     static struct calibration c;
-    struct cal_args a = {.chase = {.rounds = CHASE_STEPS,
+    struct cal_args a = {.chase = {.rounds = DEFAULT_ROUNDS,
                                    .sparse_pages = 16384,
                                    .huge_pages = HUGE_PAGES,
                                    .seed = 42,
