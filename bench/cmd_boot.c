@@ -1,5 +1,6 @@
 /* cmd_boot.c: `nestbed boot`: run a multiboot test image on our VMM and pass on how it ended. */
 #include <argp.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -130,7 +131,8 @@ static const struct argp argp = {
         "debug exit (port 0xf4) the exit status: 0 passed, 1 failed, 38 skipped, 63 aborted; "
         "numbers above 255 give 255. Otherwise the status is 1 when the guest crashed, with one "
         "line that says where, 124 when time ran out, 65 when the file is no such image, 66 when "
-        "it cannot be read, 69 when there is no KVM.\n\n"
+        "it cannot be read, 69 when there is no KVM or a call of the host failed. On a terminal, "
+        "bytes that are no text appear as '?'.\n\n"
         "Example: nestbed boot --smp 2 --timeout 30 x86/smptest.flat\n"
         "Example: nestbed boot x86/vmexit.flat cpuid"};
 
@@ -168,12 +170,23 @@ static json_t *kvm_json(const struct boot_result *r)
     return o;
 }
 
-static void print_record(const struct boot_config *c, const struct boot_options *o,
-                         const struct boot_result *r)
+/* The arguments; before anything runs, since a record can hold no text that is not UTF-8. */
+static json_t *words_json(const struct boot_options *o)
 {
-    json_t *words = json_array();
-    for (unsigned i = 0; i < o->nwords; i++)
-        json_array_append_new(words, json_string(o->words[i]));
+    json_t *words = json_array(), *image = json_string(o->image);
+    bool ok = image;
+    for (unsigned i = 0; ok && i < o->nwords; i++)
+        ok = json_array_append_new(words, json_string(o->words[i])) == 0;
+    if (!ok)
+        die(NB_USAGE, "--json: the image's name or an argument is not UTF-8 text");
+    json_decref(image);
+    return words;
+}
+
+/* Takes `words`. */
+static void print_record(const struct boot_config *c, const struct boot_options *o,
+                         const struct boot_result *r, json_t *words)
+{
     json_t *j = json_pack(
         "{ss ss so sI si sf ss so so ss ss sb sf sf so so ss sb so}", "schema", BOOT_SCHEMA,
         "image", o->image, "arguments", words, "mem", (json_int_t)c->mem, "smp", (int)c->cpus,
@@ -183,8 +196,7 @@ static void print_record(const struct boot_config *c, const struct boot_options 
         r->host->paging, "emulates_ring0", r->host->emulates_ring0, "start_seconds",
         r->start_seconds, "wall_seconds", r->wall_seconds, "user_exits", exits_json(r), "kvm",
         kvm_json(r), "console", r->console, "console_cut", r->console_cut, "env", record_env());
-    if (!j)
-        die(NB_USAGE, "--json: the image's name or an argument is not UTF-8 text");
+    assert(j);
     record_print_json(j);
     json_decref(j);
 }
@@ -256,8 +268,12 @@ static int cmd_boot(int argc, char **argv)
     static struct boot_result r;
     char err[512] = "";
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
-    struct boot_config c = {
-        .mem = o.mem, .cpus = o.smp, .timeout = o.timeout, .out = o.json ? NULL : stdout};
+    struct boot_config c = {.mem = o.mem,
+                            .cpus = o.smp,
+                            .timeout = o.timeout,
+                            .out = o.json ? NULL : stdout,
+                            .plain = isatty(STDOUT_FILENO)};
+    json_t *words = o.json ? words_json(&o) : NULL;
     char *image = input("boot", o.image, MAX_IMAGE, &c.image_bytes), *line = command_line(&o);
     char *env = environment(&o, &c.env_bytes);
     c.image = image;
@@ -270,7 +286,7 @@ static int cmd_boot(int argc, char **argv)
     if (r.end != BOOT_EXITED)
         fprintf(stderr, "nestbed: boot %s: %s\n", o.image, r.detail);
     if (o.json)
-        print_record(&c, &o, &r);
+        print_record(&c, &o, &r, words);
     boot_result_free(&r);
     free(image);
     free(line);

@@ -18,7 +18,6 @@
 #include "vmm/kvm_internal.h"
 #include "vmm/multiboot.h"
 
-#define LOW_MAX (3ull << 30) /* MMIO from there to 4 GiB */
 #define FOUR_GIB (1ull << 32)
 
 const char *const boot_end_names[] = {"exited", "crashed", "timeout"};
@@ -31,6 +30,7 @@ struct machine {
     struct boot_result *result;
     pthread_mutex_t lock; /* of result's end */
     atomic_bool stop;
+    bool host_failed; /* result's detail says which call; read when all threads have ended */
 };
 
 static double now(void)
@@ -88,7 +88,7 @@ static struct backing *memory(uint64_t bytes, char *err, size_t n, int *code)
 
 static int make_memory(struct machine *m, char *err, size_t n)
 {
-    uint64_t bytes = m->config->mem, low = bytes < LOW_MAX ? bytes : LOW_MAX;
+    uint64_t bytes = m->config->mem, low = bytes < MULTIBOOT_LOW_MAX ? bytes : MULTIBOOT_LOW_MAX;
     int code = NB_OK;
     m->low = memory(low, err, n, &code);
     if (m->low && bytes > low)
@@ -122,11 +122,12 @@ static bool make_vm(struct machine *m, uint32_t entry, char *err, size_t n)
 }
 
 /* ---- running ---- */
-/* The first end counts; every vCPU is told. */
-static void end(struct machine *m, enum boot_end how, const char *detail)
+/* The first end counts, and every vCPU is told. True: this was it. */
+static bool end(struct machine *m, enum boot_end how, const char *detail)
 {
     pthread_mutex_lock(&m->lock);
-    if (!atomic_load(&m->stop)) {
+    bool first = !atomic_load(&m->stop);
+    if (first) {
         m->result->end = how;
         snprintf(m->result->detail, sizeof m->result->detail, "%s", detail);
         atomic_store(&m->stop, true);
@@ -134,6 +135,17 @@ static void end(struct machine *m, enum boot_end how, const char *detail)
             kvm_kick(m->vm->vcpu[i]);
     }
     pthread_mutex_unlock(&m->lock);
+    return first;
+}
+
+/* A call for this vCPU failed, which is not the guest's doing. */
+static void host_failed(struct machine *m, const char *call, unsigned cpu, int error)
+{
+    char text[160];
+    snprintf(text, sizeof text, "%s of CPU %u: %s%s", call, cpu, strerror(error),
+             error == ENOMEM || error == EFAULT ? "; no memory for the guest, use less --mem" : "");
+    if (end(m, BOOT_CRASHED, text))
+        m->host_failed = true;
 }
 
 static void crashed(struct machine *m, struct kvm_vcpu *v)
@@ -174,7 +186,6 @@ static void timed_out(struct machine *m)
 
 static void run_vcpu(struct machine *m, struct kvm_vcpu *v)
 {
-    char text[128];
     while (!atomic_load(&m->stop))
         switch (kvm_vcpu_step(v)) {
         case KVM_STEP_EXIT:
@@ -185,8 +196,7 @@ static void run_vcpu(struct machine *m, struct kvm_vcpu *v)
                 timed_out(m);
             break;
         case KVM_STEP_FAILED:
-            snprintf(text, sizeof text, "KVM_RUN of CPU %d: %s", v->id, strerror(errno));
-            end(m, BOOT_CRASHED, text);
+            host_failed(m, "KVM_RUN", (unsigned)v->id, errno);
             break;
         }
 }
@@ -204,8 +214,8 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Run all vCPUs, the first in this thread. False: a thread could not be made. */
-static bool run_all(struct machine *m, char *err, size_t n)
+/* Run all vCPUs, the first in this thread. */
+static void run_all(struct machine *m)
 {
     struct worker w[KVM_MAX_VCPUS];
     unsigned started = 1;
@@ -217,12 +227,9 @@ static bool run_all(struct machine *m, char *err, size_t n)
     if (rc == 0)
         run_vcpu(m, m->vm->vcpu[0]);
     else
-        end(m, BOOT_CRASHED, "");
+        host_failed(m, "pthread_create", started, rc);
     for (unsigned i = 1; i < started; i++)
         pthread_join(w[i].thread, NULL);
-    if (rc)
-        snprintf(err, n, "pthread_create for CPU %u: %s", started, strerror(rc));
-    return rc == 0;
 }
 
 /* ---- the result ---- */
@@ -230,10 +237,8 @@ static char *console_text(const struct board *b, bool *cut)
 {
     size_t n = b->nconsole < BOARD_CONSOLE_MAX ? b->nconsole : BOARD_CONSOLE_MAX;
     char *text = meta_calloc(META_HOST, n + 1, 1);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)b->console[i];
-        text[i] = (c >= ' ' && c < 0x7f) || c == '\n' || c == '\r' || c == '\t' ? (char)c : '?';
-    }
+    for (size_t i = 0; i < n; i++)
+        text[i] = board_plain(b->console[i]);
     *cut = n < b->nconsole;
     return text;
 }
@@ -256,6 +261,8 @@ static int build_and_run(struct machine *m, char *err, size_t n)
 {
     struct multiboot_image image;
     int rc = multiboot_parse(m->config->image, m->config->image_bytes, &image, err, n);
+    if (rc == NB_OK && !kvm_host(err, n))
+        rc = NB_NODEVICE;
     if (rc == NB_OK)
         rc = make_memory(m, err, n);
     if (rc == NB_OK)
@@ -265,16 +272,18 @@ static int build_and_run(struct machine *m, char *err, size_t n)
     double start = now();
     if (!make_vm(m, image.entry, err, n))
         return NB_NODEVICE;
-    m->board = board_new(m->vm, m->config->out);
+    m->board = board_new(m->vm, m->config->out, m->config->plain);
     if (!kvm_deadline(m->config->timeout, err, n))
         return NB_NODEVICE;
     double run = now();
     m->result->start_seconds = run - start;
-    bool ok = run_all(m, err, n);
+    run_all(m);
     m->result->wall_seconds = now() - run;
     kvm_deadline(0, err, n);
-    if (!ok)
+    if (m->host_failed) {
+        snprintf(err, n, "%s", m->result->detail);
         return NB_NODEVICE;
+    }
     collect(m);
     return NB_OK;
 }

@@ -22,6 +22,7 @@ struct boot_config {
     unsigned cpus;
     double timeout; /* seconds; 0: none */
     FILE *out;      /* the guest's serial output as it comes, or NULL */
+    bool plain;     /* in `out`, too, bytes that are no ASCII text are replaced: it is a terminal */
 };
 
 enum boot_end {
@@ -39,15 +40,15 @@ struct boot_result {
                          '?'; freed by boot_result_free() */
     bool console_cut; /* there was more than is kept */
     double wall_seconds;
-    double start_seconds; /* from KVM_CREATE_VM to the first KVM_RUN */
+    double start_seconds; /* from KVM_CREATE_VM to the first KVM_RUN; /dev/kvm is open before */
     const struct kvm_host *host;
     uint64_t user_exits[64]; /* by KVM_EXIT_*, all vCPUs */
     struct kvm_stat_set stats;
     struct kvm_snapshot kvm; /* valid when stats.n > 0 */
 };
 
-/* NB_OK with *out filled whatever the guest did; else nothing ran: NB_DATAERR, NB_USAGE or
- * NB_NODEVICE, one sentence in err. Ends no process. */
+/* NB_OK with *out filled whatever the guest did. Else one sentence in err: NB_DATAERR or NB_USAGE,
+ * nothing ran; NB_NODEVICE, the host failed, which may be in the middle. Ends no process. */
 int boot_run(const struct boot_config *, struct boot_result *out, char *err, size_t errlen);
 void boot_result_free(struct boot_result *);
 

@@ -15,10 +15,15 @@ enum { FW_RAM_SIZE = 3, FW_NB_CPUS = 5, FW_MAX_CPUS = 0xf };
 static uint64_t ones(unsigned size) { return size >= 8 ? UINT64_MAX : (1ull << 8 * size) - 1; }
 
 /* ---- serial line ---- */
+char board_plain(char c)
+{
+    return (c >= ' ' && c < 0x7f) || c == '\n' || c == '\r' || c == '\t' ? c : '?';
+}
+
 static void put_char(struct board *b, char c)
 {
     if (b->out) {
-        fputc(c, b->out);
+        fputc(b->plain ? board_plain(c) : c, b->out);
         if (c == '\n')
             fflush(b->out);
     }
@@ -122,12 +127,17 @@ static uint32_t latch_in(struct board *b, unsigned at, unsigned size)
     return b->latch[at >> 3] >> 8 * (at & 3) & (uint32_t)ones(size);
 }
 
+/* Any change of a page's protection makes KVM drop its translations. One that takes no right away:
+ * other vCPUs go on using the page meanwhile, and an access that fails would end them. Where no page may
+ * be both writable and executable, it is read-only for that moment. */
 static void flush_page(struct board *b, unsigned at, unsigned size, uint32_t v)
 {
+    const int ours = PROT_READ | PROT_WRITE;
     (void)size;
     void *page = at == 0 ? kvm_vm_ptr(b->vm, v & ~4095u, 4096) : NULL;
-    if (page && mprotect(page, 4096, PROT_NONE) == 0)
-        mprotect(page, 4096, PROT_READ | PROT_WRITE);
+    if (page &&
+        (mprotect(page, 4096, ours | PROT_EXEC) == 0 || mprotect(page, 4096, PROT_READ) == 0))
+        mprotect(page, 4096, ours);
 }
 
 static void irq_line(struct board *b, unsigned at, unsigned size, uint32_t v)
@@ -200,12 +210,13 @@ bool board_mmio(struct board *b, struct kvm_vcpu *v)
     return go_on;
 }
 
-struct board *board_new(struct kvm_vm *vm, FILE *out)
+struct board *board_new(struct kvm_vm *vm, FILE *out, bool plain)
 {
     struct board *b = meta_calloc(META_HOST, 1, sizeof *b);
     pthread_mutex_init(&b->lock, NULL);
     b->vm = vm;
     b->out = out;
+    b->plain = plain;
     b->console = meta_calloc(META_HOST, BOARD_CONSOLE_MAX, 1);
     b->iomem = meta_calloc(META_HOST, BOARD_IOMEM, 1);
     return b;

@@ -4,8 +4,7 @@
  *   0xf4          debug exit: the number written ends the guest
  *   0x510, 0x511  fw_cfg: item 3 memory bytes, 5 and 0xf number of CPUs, all others 0
  *   0xe0-0xe3     latch: what is written is read, in any width; 0xe8-0xeb the same
- *   0xe4          the page at this address is made inaccessible and accessible again: KVM drops
- *                 its translations
+ *   0xe4          KVM drops its translations of the page at this address
  *   0x2000+irq    level of an ISA interrupt line, irq below 24
  *   0x8900        "Shutdown", letter by letter, ends the guest with 0
  *   0xff000000    64 KiB of memory behind MMIO
@@ -29,6 +28,7 @@ struct board {
     pthread_mutex_t lock;
     struct kvm_vm *vm;
     FILE *out;       /* the guest's text, as it comes; NULL: only kept */
+    bool plain;      /* in `out` through board_plain() */
     char *console;   /* the same, kept; up to BOARD_CONSOLE_MAX bytes */
     size_t nconsole; /* bytes the guest wrote, kept or not */
     bool ended;      /* by debug exit or "Shutdown" */
@@ -43,7 +43,10 @@ struct board {
 };
 
 /* `out` stays the caller's. Dies when there is no memory. */
-struct board *board_new(struct kvm_vm *, FILE *out);
+struct board *board_new(struct kvm_vm *, FILE *out, bool plain);
+/* A byte that is no printable ASCII, line end or tab as '?': a guest's text must not steer a
+ * terminal or be no UTF-8. */
+char board_plain(char);
 void board_free(struct board *);
 /* Serve KVM_EXIT_IO or KVM_EXIT_MMIO of this vCPU. False: this exit ended the guest. */
 bool board_io(struct board *, struct kvm_vcpu *);

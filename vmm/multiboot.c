@@ -92,9 +92,11 @@ static int add_segment(struct multiboot_image *m, const Elf32_Phdr *p, size_t n,
         return bad(err, errlen, "a segment has more bytes in the file than in memory");
     if (p->p_offset > n || p->p_filesz > n - p->p_offset)
         return bad(err, errlen, "cut short: a segment lies outside the file");
-    if (end > FOUR_GIB)
-        return bad(err, errlen, "a segment ends above 4 GiB");
-    if (p->p_memsz && p->p_paddr < MULTIBOOT_INFO_GPA + 4096 && end > MULTIBOOT_INFO_GPA)
+    if (p->p_memsz == 0)
+        return NB_OK;
+    if (end > MULTIBOOT_LOW_MAX)
+        return bad(err, errlen, "a segment ends above 3 GiB, where no memory can be");
+    if (p->p_paddr < MULTIBOOT_INFO_GPA + 4096 && end > MULTIBOOT_INFO_GPA)
         return bad(err, errlen, "a segment covers 0x7000, where the multiboot information goes");
     if (m->nsegments == MULTIBOOT_MAX_SEGMENTS)
         return bad(err, errlen, "it has more than 32 segments");
@@ -185,7 +187,7 @@ int multiboot_place(const struct multiboot_image *img, const void *file,
 {
     struct info info = {.flags = INFO_MEMORY | INFO_CMDLINE | INFO_MMAP, .mem_lower = 640};
     uint64_t env_at = ALIGN_UP(img->end < 1 << 20 ? 1 << 20 : img->end, 4096);
-    assert(m->low_bytes < FOUR_GIB);
+    assert(m->low_bytes <= MULTIBOOT_LOW_MAX);
     int rc = check_room(img, m, env_at, err, errlen);
     if (rc != NB_OK)
         return rc;

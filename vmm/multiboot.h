@@ -16,6 +16,8 @@
 /* Guest-physical page of the information structure, memory map, module list and command line: below
  * 0x8000, where real-mode images begin. Its last byte is an IRET (see multiboot_place). */
 #define MULTIBOOT_INFO_GPA 0x7000u
+/* Memory from address 0 ends there at the latest: devices follow, up to 4 GiB. */
+#define MULTIBOOT_LOW_MAX (3ull << 30)
 enum { MULTIBOOT_MAX_SEGMENTS = 32, MULTIBOOT_MAX_CMDLINE = 2048 };
 
 struct multiboot_image {
@@ -29,7 +31,7 @@ struct multiboot_image {
 
 /* What the guest is told. */
 struct multiboot_machine {
-    uint64_t low_bytes;  /* memory from address 0; below 4 GiB */
+    uint64_t low_bytes;  /* memory from address 0; at most MULTIBOOT_LOW_MAX */
     uint64_t high_bytes; /* memory from 4 GiB on, or 0 */
     const char *cmdline; /* image name and arguments */
     const char *env;     /* environment text, KEY=VALUE lines: the one module; NULL: none */

@@ -113,6 +113,33 @@ with_kvm() {
     jq -e '.backend == "pvm" and .kvm.io_exits == null and .kvm.exits > 0' <<< "$output"
 }
 
+@test "a guest's text cannot steer a terminal, and comes through unchanged elsewhere" {
+    with_kvm
+    command -v script > /dev/null || skip "script is missing"
+    local word=$'\e[2J\xff'
+    nb boot "$guest/info.flat" "$word" 0
+    [[ "$output" == *"$word 0"* ]]
+    script -qec "'$nestbed' boot '$guest/info.flat' \$'\\e[2J\\xff' 0" seen < /dev/null > /dev/null
+    grep -qF '?[2J? 0' seen
+    run grep -q $'\e' seen
+    [ "$status" -eq 1 ]
+    nb boot --json "$guest/info.flat" $'\e[2J' 0
+    jq -e '.console | contains("?[2J 0")' <<< "$output"
+}
+
+@test "a call of the host that fails is named: 69" {
+    with_kvm
+    run --separate-stderr bash -c 'ulimit -n 20; exec "$@"' _ "$nestbed" boot --smp 64 "$guest/info.flat" 0
+    err=$stderr
+    fail_line 69 "KVM_CREATE_VCPU: Too many open files"
+}
+
+@test "a record's words are UTF-8, or nothing runs" {
+    guests
+    nb boot --json "$guest/info.flat" $'\xff' 0
+    fail_line 64 "UTF-8"
+}
+
 @test "files that are no such image: 65, missing ones: 66" {
     guests
     nb boot no-such-file
@@ -156,7 +183,13 @@ with_kvm() {
 
 @test "without /dev/kvm: 69 and what to do" {
     guests
-    [ -e /dev/kvm ] && skip "there is a /dev/kvm here"
-    nb boot "$guest/info.flat"
-    fail_line 69 "/dev/kvm"
+    if [ ! -e /dev/kvm ]; then
+        nb boot "$guest/info.flat"
+    else # in a world of its own, where /dev is empty
+        unshare --mount true 2> /dev/null || skip "there is a /dev/kvm, and no right to hide it"
+        run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /dev && exec "$@"' _ \
+            "$nestbed" boot "$guest/info.flat"
+        err=$stderr
+    fi
+    fail_line 69 "open /dev/kvm: No such file"
 }

@@ -6,10 +6,12 @@
 #include <elf.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <cmocka.h>
 
 #include "base/base.h"
@@ -99,8 +101,11 @@ static void wrong_images_are_refused(void **state)
     WRONG(i.p.p_filesz = FILE_BYTES + BSS + 1, "more bytes");
     WRONG(i.p.p_offset = 1, "cut short");
     WRONG(i.p.p_offset = 0xfffffff0, "cut short");
-    WRONG(i.p.p_paddr = 0xfffff000, "4 GiB");
-    WRONG(i.p.p_memsz = 0xffffffff, "4 GiB");
+    WRONG(i.p.p_paddr = 0xfffff000, "3 GiB");
+    WRONG(i.p.p_memsz = 0xffffffff, "3 GiB");
+    WRONG(i.p.p_paddr = 0xbffff000, "3 GiB");
+    WRONG(i.p.p_memsz = 0, "more bytes");
+    WRONG((i.p.p_memsz = i.p.p_filesz = 0), "entry");
     WRONG(i.p.p_paddr = 0x6fff, "0x7000");
     WRONG(i.p.p_paddr = 0x7fff, "0x7000");
     WRONG(i.header[0]++, "multiboot");
@@ -234,7 +239,7 @@ static struct board *board_alone(struct kvm_vm *vm)
     vm->slot_mem[0] = backing_new(1 << 20, BACKING_ANON, PAGES_4K,
                                   &(struct numa_policy){NUMA_DEFAULT, 0}, err, sizeof err, &code);
     assert_non_null(vm->slot_mem[0]);
-    return board_new(vm, NULL);
+    return board_new(vm, NULL, false);
 }
 
 /* One port access of `count` values through the run page; what was read is in `data`. */
@@ -333,7 +338,140 @@ static void devices_keep_what_they_promise(void **state)
     free(v.run);
 }
 
+/* The guest's bytes as they are, but on a terminal, and kept: there it is text and nothing else. */
+static void text_for_a_terminal_is_text(void **state)
+{
+    (void)state;
+    static const unsigned char bytes[] = {'a', '\n', 0x1b, '[', '2', 'J', 0x9b, 0xc3, 0, '\t', 'z'};
+    for (int plain = 0; plain < 2; plain++) {
+        char *text = NULL;
+        size_t n = 0;
+        FILE *f = open_memstream(&text, &n);
+        struct kvm_vm vm = {.fd = -1};
+        struct kvm_vcpu v = {.run = malloc(8192)};
+        struct board *b = board_new(&vm, f, plain);
+        memset(v.run, 0, 8192);
+        for (unsigned i = 0; i < sizeof bytes; i++)
+            port(b, &v, false, 0x3f8, 1, 1, bytes[i]);
+        fclose(f);
+        assert_int_equal(n, sizeof bytes);
+        assert_memory_equal(text, plain ? "a\n?[2J???\tz" : (const char *)bytes, n);
+        board_free(b);
+        free(v.run);
+        free(text);
+    }
+}
+
+struct writer {
+    unsigned char *at;
+    atomic_bool stop;
+    atomic_uint rounds;
+};
+
+static void *write_on(void *arg)
+{
+    struct writer *w = arg;
+    while (!atomic_load(&w->stop)) {
+        *(volatile unsigned char *)w->at = 1;
+        atomic_fetch_add(&w->rounds, 1);
+    }
+    return NULL;
+}
+
+/* Another vCPU uses the page that one has flushed: its accesses go on. */
+static void a_flush_takes_no_right_away(void **state)
+{
+    (void)state;
+    struct kvm_vm vm;
+    struct kvm_vcpu v = {.run = malloc(8192)};
+    struct board *b = board_alone(&vm);
+    struct writer w = {.at = vm.slot_mem[0]->mem + 0x5000};
+    pthread_t t;
+    memset(v.run, 0, 8192);
+    assert_int_equal(pthread_create(&t, NULL, write_on, &w), 0);
+    for (unsigned i = 0; i < 20000 || atomic_load(&w.rounds) < 20000; i++)
+        assert_true(port(b, &v, false, 0xe4, 4, 1, 0x5000));
+    atomic_store(&w.stop, true);
+    pthread_join(t, NULL);
+    assert_true(port(b, &v, false, 0xe4, 4, 1, 0xfffff000)); /* no memory there */
+    board_free(b);
+    backing_free(vm.slot_mem[0]);
+    free(v.run);
+}
+
 /* ---- on KVM ---- */
+/* 64-bit ring 3, which may use ports, the first 2 MiB mapped one to one: every KVM runs it on the
+ * processor, through its own translations. */
+static void enter_ring3(struct kvm_vcpu *v, uint32_t rip)
+{
+    enum { TABLE = 7, PAGE_OF_2M = 0x87 }; /* present, writable, user's */
+    struct kvm_sregs s;
+    struct kvm_regs r = {.rip = rip, .rsp = 0x7000, .rflags = 2 | 3 << 12};
+    uint64_t *root = kvm_vm_ptr(v->vm, 0x1000, 0x3000);
+    root[0] = 0x2000 | TABLE;
+    root[512] = 0x3000 | TABLE;
+    root[1024] = PAGE_OF_2M;
+    assert_true(kvm_vcpu_long_mode(v, rip, 0x7000, 0x1000, 4, err, sizeof err));
+    assert_int_equal(ioctl(v->fd, KVM_GET_SREGS, &s), 0);
+    s.cs.dpl = s.ss.dpl = s.ds.dpl = s.es.dpl = s.fs.dpl = s.gs.dpl = 3;
+    s.cs.selector = 0x0b;
+    s.ss.selector = s.ds.selector = s.es.selector = s.fs.selector = s.gs.selector = 0x13;
+    assert_int_equal(ioctl(v->fd, KVM_SET_SREGS, &s), 0);
+    assert_int_equal(ioctl(v->fd, KVM_SET_REGS, &r), 0);
+}
+
+static uint64_t pages_fetched(const struct kvm_vm *vm)
+{
+    static struct kvm_snapshot s;
+    assert_true(kvm_vm_snapshot(vm, &s));
+    for (unsigned i = 0; i < vm->stats.n; i++)
+        if (strcmp(vm->stats.stat[i].name, "pf_fixed") == 0)
+            return s.v[vm->stats.stat[i].first];
+    fail_msg("no pf_fixed");
+    return 0;
+}
+
+/* Each flush makes KVM fetch the page once more. */
+static void a_flushed_page_is_fetched_again(void **state)
+{
+    (void)state;
+    static const unsigned char code[] = {0xc6, 0x04, 0x25, 0x00, 0x00,
+                                         0x10, 0x00, 0x01, /* again: movb $1, 0x100000 */
+                                         0xb8, 0x00, 0x00, 0x10, 0x00, /* mov $0x100000, %eax */
+                                         0xe7, 0xe4, 0xeb, 0xef}; /* out %eax, $0xe4; jmp again */
+    enum { ROUNDS = 50 };
+    struct kvm_vm *vm = kvm_vm_new(err, sizeof err);
+    int rc;
+    if (!vm) {
+        print_message("skip: %s\n", err);
+        skip();
+    }
+    struct backing *mem = backing_new(4 << 20, BACKING_ANON, PAGES_4K,
+                                      &(struct numa_policy){NUMA_DEFAULT, 0}, err, sizeof err, &rc);
+    assert_non_null(mem);
+    assert_true(kvm_vm_add_memory(vm, 0, mem, err, sizeof err));
+    struct kvm_vcpu *v = kvm_vm_add_vcpu(vm, err, sizeof err);
+    assert_non_null(v);
+    struct board *b = board_new(vm, NULL, false);
+    uint64_t fetched = 0, before = 0;
+    memcpy(mem->mem + 0x8000, code, sizeof code);
+    enter_ring3(v, 0x8000);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        assert_int_equal(kvm_vcpu_step(v), KVM_STEP_EXIT);
+        assert_int_equal(v->run->exit_reason, KVM_EXIT_IO);
+        before = i == 0 && vm->stats.n ? pages_fetched(vm) : before;
+        assert_true(board_io(b, v));
+    }
+    if (vm->stats.n) {
+        fetched = pages_fetched(vm) - before;
+        assert_in_range(fetched, ROUNDS - 1, ROUNDS + 10);
+    } else
+        print_message("not counted: this kernel has no KVM_GET_STATS_FD\n");
+    board_free(b);
+    kvm_vm_free(vm);
+    backing_free(mem);
+}
+
 /* Run this code; false after having said why there is no KVM. */
 static bool run(const void *code, size_t n, unsigned cpus, double timeout, struct boot_result *r)
 {
@@ -423,6 +561,9 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_the_users_to_change),
         cmocka_unit_test(devices_survive_any_request),
         cmocka_unit_test(devices_keep_what_they_promise),
+        cmocka_unit_test(text_for_a_terminal_is_text),
+        cmocka_unit_test(a_flush_takes_no_right_away),
+        cmocka_unit_test(a_flushed_page_is_fetched_again),
         cmocka_unit_test(an_exit_code_and_text_come_back),
         cmocka_unit_test(a_crash_names_its_place),
         cmocka_unit_test(time_runs_out),
