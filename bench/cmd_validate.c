@@ -30,6 +30,8 @@ enum {
     KEY_DIFFERENCES,
     KEY_MEM,
     KEY_SEED,
+    KEY_LEVELS,
+    KEY_GUEST_PAGE,
     KEY_TIMEOUT,
     KEY_PROGRAM,
     KEY_VERDICTS,
@@ -46,6 +48,9 @@ static const struct argp_option options[] = {
     {"quick", KEY_ALL_QUICK, 0, 0, "Only the workloads that change their tables most", 0},
     {"mem", KEY_MEM, "SIZE", 0, "Memory of every guest (default 64M)", 0},
     {"seed", KEY_SEED, "N", 0, "Seed of every guest (default 42)", 0},
+    {"guest-page", KEY_GUEST_PAGE, "SIZE", 0,
+     "Page size in the guest: 4k, 2m, 1g or thp (default 4k)", 0},
+    {"levels", KEY_LEVELS, "N", 0, "Levels of the guest's page tables: 4 or 5 (default 4)", 0},
     {"timeout", KEY_TIMEOUT, "SECONDS", 0,
      "End a run on the host after so long (default 60), labvm after ten times that", 0},
     {"program", KEY_PROGRAM, "PATH", 0, "The nestbed that runs on the host (default: this one)", 0},
@@ -117,6 +122,7 @@ static double seconds(const char *arg)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct args *a = state->input;
+    enum page_mode pages;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->common;
@@ -143,6 +149,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SEED:
         if (!parse_u64(arg, &a->v.seed))
             die(NB_USAGE, "--seed %s: a whole number below 2^64", arg);
+        return 0;
+    case KEY_LEVELS:
+        if (strcmp(arg, "4") != 0 && strcmp(arg, "5") != 0)
+            die(NB_USAGE, "--levels %s: choose 4 or 5", arg);
+        a->v.levels = (unsigned)(*arg - '0');
+        return 0;
+    case KEY_GUEST_PAGE:
+        if (!page_mode_parse(arg, &pages))
+            die(NB_USAGE, "--guest-page %s: choose 4k, 2m, 1g or thp", arg);
+        a->v.guest_page = arg;
         return 0;
     case KEY_TIMEOUT:
         a->v.timeout = seconds(arg);
@@ -210,6 +226,8 @@ static int cmd_validate(int argc, char **argv)
     static struct args a = {.v = {.seed = 42,
                                   .mem = 64ull << 20,
                                   .flush_ceiling = 33,
+                                  .levels = 4,
+                                  .guest_page = "4k",
                                   .labvm = true,
                                   .host = true,
                                   .timeout = 60}};

@@ -81,7 +81,8 @@ char **validation_words(const struct validation *v, const struct guest *g, const
     w[n++] = strf("--set=run.hash=1");
     w[n++] = strf("--mem=%" PRIu64, v->mem);
     w[n++] = strf("--seed=%" PRIu64, v->seed);
-    w[n++] = strf("--guest-page=4k");
+    w[n++] = strf("--levels=%u", v->levels);
+    w[n++] = strf("--guest-page=%s", v->guest_page);
     w[n++] = strf("--host-page=4k");
     if (strcmp(engine, "model") == 0)
         w[n++] = strf("--cpu=plain"); /* no PCIDs: the image uses none */

@@ -61,13 +61,23 @@ static void step(struct session *s, const char *what)
     progress_step(s->done++, 2 * s->nruns, what);
 }
 
+/* First line of what a run said on stderr, without the program's name; from malloc. */
+static char *complaint(int code, const char *errors)
+{
+    static const char name[] = "nestbed: ";
+    if (code == NB_TIMEOUT)
+        return strf("ran out of time; see --timeout");
+    if (!errors || !*errors)
+        return strf("exit %d without a message", code);
+    if (strncmp(errors, name, strlen(name)) == 0)
+        errors += strlen(name);
+    return strf("%.*s", (int)strcspn(errors, "\n"), errors);
+}
+
 /* What one run printed. Text of a machine is bounded by who collected it. */
 static void take(struct run *r, int code, const char *out, const char *errors)
 {
     json_error_t why;
-    const char *line = code == NB_TIMEOUT  ? "ran out of time; see --timeout"
-                       : errors && *errors ? errors
-                                           : "no message";
     r->record = json_loads(out ? out : "", JSON_REJECT_DUPLICATES, &why);
     if (json_is_object(r->record)) {
         r->status = "ran"; /* an outcome that is not ok is a row */
@@ -76,16 +86,14 @@ static void take(struct run *r, int code, const char *out, const char *errors)
     json_decref(r->record);
     r->record = NULL;
     r->status = code == NB_SKIP || code == NB_NODEVICE ? "skipped" : "failed";
-    r->reason =
-        cleaned(code == NB_OK ? strf("printed no record: line %d: %s", why.line, why.text)
-                              : strf("exit %d: %.*s", code, (int)strcspn(line, "\n"), line));
+    r->reason = cleaned(code == NB_OK ? strf("printed no record: line %d: %s", why.line, why.text)
+                                      : complaint(code, errors));
 }
 
 /* None of a target's runs can be made, for one reason. */
 static void skip_target(struct session *s, const char *target, const char *status,
                         const char *reason)
 {
-    fprintf(stderr, "nestbed: %s: %s: %s\n", target, status, reason);
     for (unsigned i = 0; i < s->nruns; i++)
         if (strcmp(s->run[i].target, target) == 0 && !s->run[i].status) {
             s->run[i].status = status;
@@ -234,6 +242,21 @@ static json_t *params_of(const struct guest *g)
 
 static json_t *string_or_null(const char *s) { return s ? json_string(s) : json_null(); }
 
+/* Why it did not run: one line for all runs of a machine that share the reason. */
+static void say_why(const struct session *s, const struct run *r)
+{
+    if (!r->reason)
+        return;
+    for (const struct run *other = s->run; other < r; other++)
+        if (strcmp(other->target, r->target) == 0 && other->reason &&
+            strcmp(other->reason, r->reason) == 0)
+            return;
+    progress_end();
+    fprintf(stderr, "nestbed: %s: %s: %s%s%s\n", r->target, r->status, r->reason,
+            strcmp(r->status, "failed") == 0 ? "; first: " : "",
+            strcmp(r->status, "failed") == 0 ? r->guest->workload->name : "");
+}
+
 /* What became of a run, for the document. */
 static void log_run(struct session *s, const struct run *r, const char *strategy)
 {
@@ -245,9 +268,7 @@ static void log_run(struct session *s, const struct run *r, const char *strategy
         "status", r->status, "reason", string_or_null(r->reason));
     if (!j || json_array_append_new(json_object_get(s->doc, "runs"), j) != 0)
         die(NB_INTERNAL, "cannot build the validation document: out of memory");
-    if (strcmp(r->status, "failed") == 0)
-        fprintf(stderr, "nestbed: %s %s %s: %s\n", r->target, paging ? paging : "",
-                r->guest->workload->name, r->reason);
+    say_why(s, r);
 }
 
 /* Why a record cannot be compared, from malloc; NULL: it can. */

@@ -21,10 +21,11 @@ struct validation {
     struct guest guest[VALIDATE_MAX_GUESTS];
     unsigned nguests;
     uint64_t seed, mem; /* mem: bytes of every guest */
-    unsigned flush_ceiling;
-    bool labvm, host;    /* machines asked for */
-    const char *program; /* nestbed to run on the host; NULL: this one */
-    double timeout;      /* seconds for one run on the host; ten times that for labvm's plan */
+    unsigned flush_ceiling, levels;
+    const char *guest_page; /* "4k", "2m", "1g" or "thp"; the host's pages are 4 KiB */
+    bool labvm, host;       /* machines asked for */
+    const char *program;    /* nestbed to run on the host; NULL: this one */
+    double timeout;         /* seconds for one run on the host; ten times that for labvm's plan */
 };
 
 /* ---- validate_plan.c ---- */

@@ -341,7 +341,8 @@ static bool has_word(char **words, const char *word)
 
 static void test_guests(void **state)
 {
-    struct validation v = {.seed = 7, .mem = 64 << 20, .flush_ceiling = 33};
+    struct validation v = {
+        .seed = 7, .mem = 64 << 20, .flush_ceiling = 33, .levels = 5, .guest_page = "thp"};
     (void)state;
     validation_defaults(&v, false);
     assert_int_equal(v.nguests, 2);
@@ -350,6 +351,7 @@ static void test_guests(void **state)
     assert_true(has_word(w, "--workload=touch") && has_word(w, "--set=pages=2048"));
     assert_true(has_word(w, "--paging=shadow-kvm") && has_word(w, "--cpu=plain"));
     assert_true(has_word(w, "--seed=7") && has_word(w, "--set=run.hash=1"));
+    assert_true(has_word(w, "--levels=5") && has_word(w, "--guest-page=thp"));
     words_free(w);
     w = validation_words(&v, &v.guest[1], "kvm", NULL);
     for (char **p = w; *p; p++)
