@@ -189,15 +189,19 @@ static json_t *host_cpu(void)
     return j ? j : json_null();
 }
 
+static json_t *host_kernel(void)
+{
+    struct utsname u;
+    return uname(&u) == 0 ? json_sprintf("%s %s %s", u.sysname, u.release, u.machine) : json_null();
+}
+
 json_t *record_env(void)
 {
     json_t *o = must(json_object());
-    struct utsname u;
     set(o, "nestbed", text(nb_version));
     set(o, "git", text(nb_git));
     set(o, "compiler", text(nb_compiler));
-    set(o, "kernel",
-        uname(&u) == 0 ? json_sprintf("%s %s %s", u.sysname, u.release, u.machine) : json_null());
+    set(o, "kernel", host_kernel());
     set(o, "cpu", host_cpu());
     return o;
 }
@@ -239,6 +243,7 @@ static void set_real(json_t *j, const struct options *o, const struct result *r)
             set(exits, name, json_count(before + r->user_exits[i]));
     }
     set(j, "backend", r->backend[0] ? text(r->backend) : json_null());
+    set(j, "kvm_kernel", r->kernel[0] ? text(r->kernel) : host_kernel());
     set(j, "emulates_ring0", json_boolean(r->emulates_ring0));
     set(j, "virtual_time", json_boolean(r->virtual_time));
     set(j, "backing", text(backing_kind_name(o->vm.backing)));

@@ -5,7 +5,7 @@
  * seed), what was modelled from the counts, what was measured, where.
  *
  * A real engine (struct engine.real) has no CPU preset and no modelled cycles: cpu, cycles and
- * derived are null. It adds backend, emulates_ring0, virtual_time, user_exits, and "kvm": every
+ * derived are null. It adds backend, kvm_kernel, emulates_ring0, virtual_time, user_exits, and "kvm": every
  * statistic of the hypervisor, of the run and of each phase (a histogram is an array); its counts
  * carry the tag "counted". "ns" of a phase is measured; on engine labvm it is null and
  * "instructions" holds what the emulated machine ran in that time.

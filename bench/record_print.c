@@ -155,7 +155,7 @@ static void print_arguments(const json_t *r)
     arg("paging", str(r, "paging"));
     print_program(r);
     if (is_real(r))
-        arg("backend", str(r, "backend"));
+        printf("ARG %-14s %s, %s\n", "backend", str(r, "backend"), str(r, "kvm_kernel"));
     else
         arg("cpu", json_string_value(at(r, "cpu", "name")));
     snprintf(both, sizeof both, "guest %s, host %s", json_string_value(at(r, "pages", "guest")),

@@ -101,6 +101,7 @@ struct result {
     /* Real engines only: */
     char paging[16];     /* what it really was; empty: as asked for */
     char backend[16];    /* vmx-ept vmx-shadow svm-npt svm-shadow pvm; empty: no KVM */
+    char kernel[96];     /* the Linux whose KVM it was; empty: this host's */
     bool emulates_ring0; /* the guest kernel's instructions were emulated one by one */
     bool virtual_time;   /* every ns is an instruction of the emulated machine */
     unsigned nkvm;

@@ -185,6 +185,8 @@ static void read_record(struct reader *r, json_t *j)
     const json_t *emulates = json_object_get(j, "emulates_ring0");
     read_text(r, json_object_get(j, "paging"), res->paging, sizeof res->paging, "paging");
     read_text(r, json_object_get(j, "backend"), res->backend, sizeof res->backend, "backend");
+    read_text(r, json_object_get(json_object_get(j, "env"), "kernel"), res->kernel,
+              sizeof res->kernel, "kernel");
     if (!json_is_boolean(emulates))
         complain(r, "emulates_ring0");
     res->emulates_ring0 = json_is_true(emulates);

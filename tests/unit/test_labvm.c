@@ -343,10 +343,11 @@ static void test_archive(void **state)
 
 /* ---- records ---- */
 
-static const char record_head[] = "{\"paging\":\"shadow\",\"backend\":\"svm-shadow\","
-                                  "\"emulates_ring0\":false,\"outcome\":{\"status\":\"ok\","
-                                  "\"detail\":null},\"memory_hash\":\"00000000000000ff\","
-                                  "\"user_exits\":{\"io\":4,\"mmio\":\"5\"},";
+static const char record_head[] =
+    "{\"env\":{\"kernel\":\"Linux 6.1 x86_64\"},\"paging\":\"shadow\",\"backend\":\"svm-shadow\","
+    "\"emulates_ring0\":false,\"outcome\":{\"status\":\"ok\","
+    "\"detail\":null},\"memory_hash\":\"00000000000000ff\","
+    "\"user_exits\":{\"io\":4,\"mmio\":\"5\"},";
 static const char record_kvm[] = "\"kvm\":{\"exits\":7,\"hist\":[1,2,3],\"gone\":null}";
 static const char phase_kvm[] = "\"kvm\":{\"exits\":6,\"hist\":[1,1,1],\"gone\":null}";
 
@@ -390,6 +391,7 @@ static void test_record(void **state)
     static struct result r;
     assert_true(reads(make_record(record_head, record_kvm, phase_kvm, "1234"), &r, NULL));
     assert_string_equal(r.backend, "svm-shadow");
+    assert_string_equal(r.kernel, "Linux 6.1 x86_64");
     assert_int_equal(r.memory_hash, 255);
     assert_true(r.has_hash && r.virtual_time && !r.emulates_ring0);
     assert_int_equal(r.user_exits[2], 4); /* KVM_EXIT_IO */
