@@ -250,16 +250,18 @@ bool backing_discard(struct backing *b, uint64_t offset, uint64_t len)
 }
 
 /* ---- residency ---- */
-static bool count_resident(const struct backing *b, uint64_t *bytes)
+bool backing_resident_in(const struct backing *b, uint64_t offset, uint64_t len, uint64_t *bytes)
 {
+    if ((offset | len) & PAGE_MASK || offset > b->bytes || len > b->bytes - offset)
+        return false;
     enum { CHUNK = 1 << 16 }; /* pages asked for at a time */
     unsigned char *vec = meta_calloc(META_HOST, CHUNK, 1);
     uint64_t pages = 0;
     bool ok = true;
-    for (uint64_t at = 0; ok && at < b->bytes; at += (uint64_t)CHUNK << PAGE_SHIFT) {
-        uint64_t left = b->bytes - at, part = (uint64_t)CHUNK << PAGE_SHIFT;
+    for (uint64_t at = 0; ok && at < len; at += (uint64_t)CHUNK << PAGE_SHIFT) {
+        uint64_t left = len - at, part = (uint64_t)CHUNK << PAGE_SHIFT;
         part = left < part ? left : part;
-        ok = mincore(b->mem + at, part, vec) == 0;
+        ok = mincore(b->mem + offset + at, part, vec) == 0;
         for (uint64_t i = 0; ok && i < part >> PAGE_SHIFT; i++)
             pages += vec[i] & 1;
     }
@@ -301,7 +303,7 @@ static bool count_huge(const struct backing *b, uint64_t *huge)
 
 bool backing_resident(const struct backing *b, uint64_t *bytes, uint64_t *huge)
 {
-    return count_resident(b, bytes) && count_huge(b, huge);
+    return backing_resident_in(b, 0, b->bytes, bytes) && count_huge(b, huge);
 }
 
 const char *backing_check(const struct backing *b)

@@ -38,6 +38,8 @@ void backing_free(struct backing *);
 bool backing_discard(struct backing *, uint64_t offset, uint64_t len);
 /* Bytes now in memory, and of those in huge pages; false when the host does not say. */
 bool backing_resident(const struct backing *, uint64_t *bytes, uint64_t *huge);
+/* The same for [offset, offset + len), whole 4 KiB pages; false also when that is not inside. */
+bool backing_resident_in(const struct backing *, uint64_t offset, uint64_t len, uint64_t *bytes);
 const char *backing_check(const struct backing *);
 
 #endif

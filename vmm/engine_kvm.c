@@ -4,8 +4,8 @@
  * record too). Everything not listed is unseen: null, never 0.
  *
  *   guest_*            counted by the guest kernel where it happens
- *   host_frames        4 KiB host frames behind guest memory, less what the kernel and the image
- *                      held when the kernel had booted (on the model they take no guest memory)
+ *   host_frames        4 KiB host frames behind guest memory above the reserved range of kernel and
+ *                      image (on the model they take no guest memory)
  *   exit_hypercall     port calls of the image, run by us
  *   exit_io, _mmio, _hlt  other returns to the VMM for that reason
  *   exits              kvm.exits; unseen on pvm, where a batch of emulated instructions is one exit
@@ -50,8 +50,6 @@ struct session {
     struct kvm_snapshot first, kvm; /* at the start of the run, of the phase */
     uint64_t started;               /* of the phase, ns */
     bool in_phase;
-    bool booted; /* own_frames is known: host frames of kernel and image */
-    uint64_t own_frames;
     bool cut_off;        /* the guest ended amid something: only its counts of events are right */
     struct nb_boot boot; /* the last one the guest showed */
 };
@@ -162,19 +160,11 @@ static void see_exits(const struct session *s, const struct kvm_snapshot *snap, 
         see_stat(s, snap, c, CTR_exits, "exits");
 }
 
-static bool resident_frames(const struct session *s, uint64_t *frames)
-{
-    uint64_t bytes, huge;
-    if (!backing_resident(s->m->mem, &bytes, &huge))
-        return false;
-    *frames = bytes >> PAGE_SHIFT;
-    return true;
-}
-
 static void all_counters(const struct session *s, const struct kvm_snapshot *snap,
                          struct counters *c)
 {
-    uint64_t frames;
+    const struct backing *mem = s->m->mem;
+    uint64_t reserved = gk_reserved_bytes(mem->bytes), resident;
     *c = (struct counters){0};
     memset(c->unseen, true, sizeof c->unseen);
     see(c, CTR_guest_faults, s->boot.faults);
@@ -183,8 +173,8 @@ static void all_counters(const struct session *s, const struct kvm_snapshot *sna
     see(c, CTR_guest_invlpgs, s->boot.invlpgs);
     if (!s->cut_off)
         see(c, CTR_guest_pt_bytes, s->boot.pt_bytes);
-    if (s->booted && resident_frames(s, &frames) && frames >= s->own_frames)
-        see(c, CTR_host_frames, frames - s->own_frames);
+    if (backing_resident_in(mem, reserved, mem->bytes - reserved, &resident))
+        see(c, CTR_host_frames, resident >> PAGE_SHIFT);
     see_faults(s, snap, c);
     see_exits(s, snap, c);
 }
@@ -238,17 +228,6 @@ static void open_phase(struct session *s, const char *name)
     s->started = now_ns();
 }
 
-/* What the kernel and the image hold. Counting that takes its time in a large guest, and is no part of
- * the phase. */
-static void on_booted(struct session *s)
-{
-    uint64_t frames, start = now_ns();
-    s->booted = resident_frames(s, &frames);
-    if (s->booted)
-        s->own_frames = frames - s->boot.pt_bytes / PAGE_SIZE;
-    s->started += now_ns() - start;
-}
-
 static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const struct nb_boot *copy)
 {
     struct session *s = ctx;
@@ -256,8 +235,6 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
     s->boot = *copy;
     if (call == NB_CALL_PHASE)
         open_phase(s, copy->text);
-    else if (call == NB_CALL_BOOTED)
-        on_booted(s);
     else if (call == NB_CALL_DONE)
         close_phase(s, now_ns());
     return true;

@@ -50,6 +50,7 @@ static bool is_zero(const unsigned char *p, size_t n)
 /* Touched pages are counted one by one; discarded ones are gone and read as zero. */
 static void four_kilobyte_pages_come_and_go(void **state)
 {
+    uint64_t part;
     (void)state;
     for (enum backing_kind k = BACKING_ANON; k <= BACKING_MEMFD; k++) {
         struct backing *b = try_new(8 * MIB, k, PAGES_4K);
@@ -58,6 +59,11 @@ static void four_kilobyte_pages_come_and_go(void **state)
         for (uint64_t at = 0; at < 4 * MIB; at += 4096)
             b->mem[at] = 7;
         assert_int_equal(resident(b), 4 * MIB);
+        assert_true(backing_resident_in(b, 3 * MIB, 5 * MIB, &part));
+        assert_int_equal(part, 1 * MIB);
+        assert_false(backing_resident_in(b, 3 * MIB, 5 * MIB + 4096, &part));
+        assert_false(backing_resident_in(b, 9 * MIB, 0, &part));
+        assert_false(backing_resident_in(b, 1, 4096, &part));
         assert_true(backing_discard(b, 1 * MIB, 2 * MIB));
         assert_int_equal(resident(b), 2 * MIB);
         assert_true(is_zero(b->mem + 1 * MIB, 2 * MIB));

@@ -189,6 +189,29 @@ static void test_fills(void **state)
                      stat_of(&r[1], r[1].phases[0].kvm, "pf_fixed"));
 }
 
+/* Host memory in huge pages counts as a whole, but for what lies in the kernel's range. */
+static void test_huge_host_pages(void **state)
+{
+    static struct result r;
+    struct vm_config cfg = config();
+    struct job j = make_job("touch", SETS("pages=10", "rounds=1"));
+    char err[256];
+    int code = NB_OK;
+    (void)state;
+    need_kvm();
+    cfg.host_page = PAGES_THP;
+    struct backing *b =
+        backing_new(cfg.mem, cfg.backing, cfg.host_page, &cfg.numa, err, sizeof err, &code);
+    if (!b) {
+        printf("skip: %s\n", err);
+        skip();
+    }
+    backing_free(b);
+    run_on("kvm", &cfg, &j, &r);
+    assert_int_equal(r.total.host_frames % 512, 0);
+    assert_in_range(r.total.host_frames, 512, 1024);
+}
+
 /* ---- programs that misbehave ---- */
 static void expect_end(const char *program, uint64_t param, double timeout, enum outcome outcome,
                        const char *text)
@@ -386,11 +409,11 @@ static void test_hostile_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
-        cmocka_unit_test(test_fills),          cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_ring_3),         cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_discard),        cmocka_unit_test(test_crashes),
-        cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_same_as_model), cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),         cmocka_unit_test(test_huge_host_pages),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_ring_3),
+        cmocka_unit_test(test_texts),         cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_crashes),       cmocka_unit_test(test_hostile_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
