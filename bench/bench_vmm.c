@@ -5,8 +5,8 @@
  * clock, which other programs do not move. A start waits for the kernel, so it is timed by the clock
  * on the wall, from the creation of the VM to the first exit of its guest. Creating VMs back to back
  * waits for the end of the last one's grace periods, so there is a pause before each; and as those
- * waits come in steps of a timer tick, the median of a few starts is reported, with the minimum
- * beside it, and the steps of a start one by one.
+ * waits come in steps of a timer tick, a sample is the least of a few starts. The median and the steps
+ * of a start, one by one, stand beside it.
  */
 #include "bench/bench_vmm.h"
 
@@ -37,7 +37,7 @@ struct vmm_args {
 
 /* What one side measured. */
 struct vmm_result {
-    double seconds, least; /* of all exits; of a start: the median and the minimum */
+    double seconds, median; /* of all exits; of a start: the least and the median */
     double step[BARE_STEPS][STARTS_MAX];
     unsigned starts;
 };
@@ -136,7 +136,7 @@ static void measure_exits(struct side *s, uint64_t n, struct vmm_result *r)
     double began = thread_seconds();
     bool fine =
         s->ours ? our_exits(s, n, err, sizeof err) : bare_exits(&s->bare, n, err, sizeof err);
-    r->seconds = r->least = thread_seconds() - began;
+    r->seconds = r->median = thread_seconds() - began;
     if (!fine)
         die(NB_FAIL, "bench vmm: %s", err);
 }
@@ -150,8 +150,8 @@ static void pause_ms(unsigned ms)
 static void note_start(const struct side *s, struct vmm_result *r, double *whole)
 {
     whole[r->starts] = s->at[BARE_STEPS] - s->at[0];
-    if (!r->starts || whole[r->starts] < r->least)
-        r->least = whole[r->starts];
+    if (!r->starts || whole[r->starts] < r->seconds)
+        r->seconds = whole[r->starts];
     for (unsigned k = 0; k < BARE_STEPS; k++)
         r->step[k][r->starts] = s->at[k + 1] - s->at[k];
     r->starts++;
@@ -167,7 +167,7 @@ static void measure_starts(struct side *s, uint64_t n, struct vmm_result *r)
         note_start(s, r, whole);
         side_stop(s);
     }
-    r->seconds = stat_median(whole, r->starts);
+    r->median = stat_median(whole, r->starts);
 }
 
 static void measure(const struct vmm_args *a, struct vmm_result *r)
@@ -203,7 +203,7 @@ static void print(const struct vmm_args *a, const struct vmm_result *r)
     if (a->json) {
         json_t *j = json_pack("{ss ss ss sI sf sf so}", "schema", "nestbed-vmm/1", "what", a->what,
                               "loop", a->ours ? "ours" : "bare", "n", (json_int_t)a->n, "seconds",
-                              r->seconds, "least_seconds", r->least, "steps",
+                              r->seconds, "median_seconds", r->median, "steps",
                               steps_json(r, strcmp(a->what, "irqchip") == 0));
         record_print_json(j);
         json_decref(j);
@@ -214,8 +214,8 @@ static void print(const struct vmm_args *a, const struct vmm_result *r)
                1e6 * r->seconds / (double)a->n);
         return;
     }
-    printf("%s: VM start %.3f ms (median of %u), %.3f ms (least)\n", a->ours ? "ours" : "bare",
-           1e3 * r->seconds, r->starts, 1e3 * r->least);
+    printf("%s: VM start %.3f ms (least of %u), %.3f ms (median); medians of its steps:\n",
+           a->ours ? "ours" : "bare", 1e3 * r->seconds, r->starts, 1e3 * r->median);
     for (unsigned k = 0; k < BARE_STEPS; k++)
         printf("  %-8s %8.1f us\n", bare_step_names[k], 1e6 * stat_median(r->step[k], r->starts));
 }

@@ -47,7 +47,7 @@ static void plan(struct plan *p)
 }
 
 struct pair {
-    double bare, ours; /* median, of one exit or start, in microseconds */
+    double bare, ours; /* of one exit or start, in microseconds: medians over rounds */
     struct interval ratio;
 };
 
