@@ -147,6 +147,7 @@ said() {
 
 # kvm_here MODULE INITSTATE PARAMETER VALUE...: what a record says where sysfs shows these modules
 kvm_here() {
+    # shellcheck disable=SC2016  # of the inner shell
     unshare --mount sh -c '
         mount -t tmpfs none /sys/module && program=$1 image=$2 && shift 2
         while [ $# -gt 0 ]; do
