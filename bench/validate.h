@@ -5,7 +5,7 @@
  * product: the table, the separated form and the figure are printed from it.
  *
  *   {"schema": "nestbed-validate/1", "tolerance_percent": 2, ...,
- *    "runs":      [{target, paging, workload, params, backend, predicted_by, status, reason}],
+ *    "runs":      [{target, paging, workload, params, backend, kernel, predicted_by, status, reason}],
  *    "rows":      [{target, paging, workload, phase, event, predicted, counted, difference,
  *                   percent, verdict}],
  *    "constants": [{target, paging, event, predicted, counted, verdict, why,

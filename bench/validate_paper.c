@@ -96,10 +96,22 @@ static void line(const json_t *doc, const json_t *run, FILE *f)
     fprintf(f, " %s |\n", hash_verdict(doc, run));
 }
 
+/* "Linux 6.1", of a longer name. */
+static const char *linux_of(const json_t *run, char *buf, size_t n)
+{
+    unsigned major, minor;
+    if (sscanf(str(run, "kernel"), "Linux %u.%u", &major, &minor) != 2)
+        return "a Linux that did not say which";
+    snprintf(buf, n, "Linux %u.%u", major, minor);
+    return buf;
+}
+
 static void head(const json_t *run, FILE *f)
 {
-    fprintf(f, "\n%s, %s paging (%s), predicted by `%s`:\n\n| workload |", str(run, "target"),
-            str(run, "paging"), str(run, "backend"), str(run, "predicted_by"));
+    char kernel[40];
+    fprintf(f, "\n%s, %s paging (%s, %s), predicted by `%s`:\n\n| workload |", str(run, "target"),
+            str(run, "paging"), str(run, "backend"), linux_of(run, kernel, sizeof kernel),
+            str(run, "predicted_by"));
     for (unsigned i = 0; i < ARRAY_SIZE(columns); i++)
         fprintf(f, " %s |", columns[i].title);
     fputs(" memory |\n|---|", f);

@@ -262,9 +262,10 @@ static void log_run(struct session *s, const struct run *r, const char *strategy
 {
     const char *paging = r->paging ? r->paging : text_of(r->record, "paging");
     json_t *j = json_pack(
-        "{ss so ss so so so ss so}", "target", r->target, "paging", string_or_null(paging),
+        "{ss so ss so so so so ss so}", "target", r->target, "paging", string_or_null(paging),
         "workload", r->guest->workload->name, "params", params_of(r->guest), "backend",
-        string_or_null(text_of(r->record, "backend")), "predicted_by", string_or_null(strategy),
+        string_or_null(text_of(r->record, "backend")), "kernel",
+        string_or_null(text_of(r->record, "kvm_kernel")), "predicted_by", string_or_null(strategy),
         "status", r->status, "reason", string_or_null(r->reason));
     if (!j || json_array_append_new(json_object_get(s->doc, "runs"), j) != 0)
         die(NB_INTERNAL, "cannot build the validation document: out of memory");

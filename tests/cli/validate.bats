@@ -27,7 +27,7 @@ for a in "\$@"; do
 done
 "$nestbed" "\${args[@]}" > record || exit
 [ -n "\$kvm" ] || exec cat record
-jq '.backend = "pvm" | .paging = "shadow" | .phases[] |= (.counters as \$c | .kvm = {
+jq '.backend = "pvm" | .kvm_kernel = "Linux 7.0" | .paging = "shadow" | .phases[] |= (.counters as \$c | .kvm = {
         pf_taken: (\$c.exit_fill + \$c.exit_reflect + \$c.exit_pt_write + \$c.exit_spurious + \$c.exit_retry),
         pf_fixed: \$c.exit_fill, pf_guest: \$c.exit_reflect, invlpg: \$c.guest_invlpgs, mmu_pte_write: 12345})
     | ${1:-.}' record
@@ -73,7 +73,7 @@ verdict() {
     [ "$(verdict work mmu_pte_write)" = unseen ] # every store of ring 0: the model has none
     jq -e 'all(.rows[] | select(.event == "mmu_cache_miss"); .counted == null and .verdict == "unseen")' <<< "$output"
     jq -e '.runs == [{target: "host", paging: "shadow", workload: "touch", params: {pages: 300, rounds: 4},
-        backend: "pvm", predicted_by: "shadow-pvm", status: "ran", reason: null}]' <<< "$output"
+        backend: "pvm", kernel: "Linux 7.0", predicted_by: "shadow-pvm", status: "ran", reason: null}]' <<< "$output"
     jq -e '.tags == {predicted: "exact", counted: "counted"}' <<< "$output"
 }
 
