@@ -242,9 +242,6 @@ static int serve(struct run *r, uint32_t call)
         return r->fn(r->ctx, r->m, (enum nb_call)call, b) ? GO_ON : OUTCOME_ABORTED;
     case NB_CALL_DONE:
         return r->fn(r->ctx, r->m, NB_CALL_DONE, b) ? OUTCOME_OK : OUTCOME_ABORTED;
-    case NB_CALL_LOG:
-        log_debug("guest: %s", b->text);
-        return GO_ON;
     case NB_CALL_DISCARD:
         return discard(r);
     case NB_CALL_ABORT:

@@ -56,7 +56,7 @@ struct nb_image {
 /* A byte written here is an exit and nothing else; only while the VMM runs a probe (probe.h). */
 #define NB_PROBE_PORT 0x4eu
 enum nb_call {
-    NB_CALL_BOOTED = 1, /* the kernel runs: ends phase "boot" set-up; counts are valid */
+    NB_CALL_BOOTED = 1, /* the kernel runs: counts are valid, ring 3 begins */
     NB_CALL_PHASE,      /* text = name: a phase begins */
     NB_CALL_DONE,       /* the program is finished; procs[] says where its pages are */
     NB_CALL_ABORT,      /* text = why: u_abort */
@@ -64,7 +64,6 @@ enum nb_call {
                            with GK_* = -error */
     NB_CALL_SEGV,       /* addr, error: the program's own fault */
     NB_CALL_PANIC,      /* text, addr = rip: a fault in ring 0, or an unexpected vector */
-    NB_CALL_LOG,        /* text: for NESTBED_LOG=debug */
     NB_CALL_DISCARD,    /* addr, value: the host drops guest-physical [addr, addr + value) */
     NB_CALL_MARK,       /* value = number of a probe's part: counts and times are cut here */
 };

@@ -46,8 +46,8 @@ syscall_stub:
     cld
     subq $8, %rsp
     movq %r10, %rcx
-    movq %rax, %r9
-    call system_call /* (rdi, rsi, rdx, rcx = r10, r8, r9 = number): rax, rdx */
+    movq %rax, %r8
+    call system_call /* (rdi, rsi, rdx, rcx = r10, r8 = number): rax, rdx */
     addq $8, %rsp
     iretq
 

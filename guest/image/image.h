@@ -1,7 +1,8 @@
 /* image.h: the ring-0 half of the image: what its files share.
  *
  * entry.S  first instruction, exception stubs, way into ring 3
- * hw.c     guest/hw.h as instructions; calls of the VMM; memset and memcpy
+ * hw.c     guest/hw.h as instructions; texts for the VMM
+ * mem.c    what compilers call: memset, memcpy and the like
  * main.c   boot, system calls, page faults, panics
  * probe.c  what probes measure in ring 0
  *

@@ -51,8 +51,7 @@ extern char kernel_stack_top[], double_fault_stack_top[], fault_stub[];
 _Noreturn void kernel_main(void);
 _Noreturn void exception(unsigned vector, const struct frame_regs *);
 void page_fault(gva_t, unsigned error, const struct frame_regs *);
-struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t unused,
-                             uint64_t number);
+struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number);
 
 _Static_assert(NB_PTE_KEPT == PTE_KEPT, "the VMM reads the tables as we write them");
 
@@ -214,12 +213,10 @@ static struct two_words report(uint64_t a, uint64_t b, uint64_t number)
 /* A GK_* result as a register. */
 static uint64_t word(int result) { return (uint64_t)(int64_t)result; }
 
-struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t unused,
-                             uint64_t number)
+struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number)
 {
     gva_t at = 0;
     int pid = 0, r;
-    (void)unused;
     switch (number) {
     case SYS_MMAP:
         r = gk_mmap(kernel, a, b, (unsigned)c, (unsigned)d, &at);

@@ -1,6 +1,6 @@
 /* syscall.h: what ring 3 of the image may ask of ring 0.
  *
- * INT SYSCALL_VECTOR (abi.h) with the number in rax and arguments in rdi, rsi, rdx, r10 and r8; the
+ * INT SYSCALL_VECTOR (abi.h) with the number in rax and arguments in rdi, rsi, rdx and r10; the
  * results come back in rax and rdx. All other registers that a function call may change are lost.
  * The kernel never writes to a program's memory; it reads it for texts only, and only inside the
  * image's user part. Unknown numbers give GK_EINVAL.
@@ -23,8 +23,7 @@ enum nb_syscall {
     SYS_NOMEM,    /* len, -GK_*: u_alloc() was refused */
     SYS_PROBE,    /* id, n, address: what probe_kernel() returns */
     SYS_MARK,     /* value: a part of a probe ends here */
-    SYS_DISCARD,  /* address, len: the host takes the frames of the mapped pages */
-    SYS_COUNT
+    SYS_DISCARD   /* address, len: the host takes the frames of the mapped pages */
 };
 
 /* What the kernel leaves for the program before it starts. */

@@ -57,8 +57,11 @@ other_mode() {
     need_kvm
     nb "${KVM[@]}" "${TOUCH[@]}" --set host.backing=memfd --json
     [ "$status" -eq 0 ]
+    jq -e '.counters.host_frames | . >= 200 and . < 512' <<< "$output"
     nb "${KVM[@]}" "${TOUCH[@]}" --host-page thp --json
+    [ "$status" -ne 69 ] || skip "$err"
     [ "$status" -eq 0 ]
+    jq -e '.counters.host_frames | . >= 512 and . % 512 == 0' <<< "$output"
 }
 
 @test "kvm: the other mode is refused, with the three ways out" {

@@ -368,9 +368,9 @@ static void test_crashes(void **state)
     RUN("a port of nobody", "\xba\x99\0\0\0\xef", 0, 0, "io");
     RUN("memory of nobody", "\x48\xb8\0\0\0\x10\x80\xff\xff\xff\x8b\0", 0, 0, "0x");
     RUN("an unknown call", CALL("\x63"), 0, 0, "call 99,");
-    RUN("discard beyond memory", CALL("\x09"), mem, 4096, "it has not");
-    RUN("discard with overflow", CALL("\x09"), 4096, ~0xfffull, "it has not");
-    RUN("discard of half a page", CALL("\x09"), 0, 2048, "it has not");
+    RUN("discard beyond memory", CALL("\x08"), mem, 4096, "it has not");
+    RUN("discard with overflow", CALL("\x08"), 4096, ~0xfffull, "it has not");
+    RUN("discard of half a page", CALL("\x08"), 0, 2048, "it has not");
     RUN("panic with a wild text", CALL("\x07"), 0, 0, "????");
 }
 
