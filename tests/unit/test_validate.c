@@ -1,6 +1,6 @@
 /* test_validate.c: verdicts, rows, constants of a comparison; the guests that are run.
  * link: base workloads/params bench/validate bench/validate_plan bench/validate_print bench/print
- * bench/bench_util
+ * bench/bench_util bench/validate_paper
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -321,6 +321,36 @@ static void test_points(void **state)
     json_decref(doc);
 }
 
+/* Tables for PAPER.md: phases added up, boot left out; one number when both sides say the same. */
+static void test_markdown(void **state)
+{
+    json_t *doc = validate_new(42, 64 << 20);
+    char *text;
+    size_t len;
+    (void)state;
+    add(doc, "shadow", model("\"guest_faults\": 12, \"exit_fill\": 3"),
+        kvm("\"guest_faults\": 12", "\"pf_fixed\": 4, \"pf_guest\": 9"));
+    json_array_append_new(json_object_get(doc, "runs"),
+                          json_pack("{ss ss ss ss ss ss ss}", "target", "labvm", "paging", "shadow",
+                                    "workload", "touch", "backend", "svm-shadow", "kernel",
+                                    "Linux 6.1.0-56-x", "predicted_by", "shadow-kvm", "status",
+                                    "ran"));
+    json_array_append_new(json_object_get(doc, "runs"),
+                          json_pack("{ss ss ss ss}", "target", "host", "paging", "shadow",
+                                    "workload", "touch", "status", "skipped"));
+    FILE *f = open_memstream(&text, &len);
+    validate_print_markdown(NULL, f);
+    validate_print_markdown(doc, f);
+    fclose(f);
+    assert_non_null(strstr(text, "\nlabvm, shadow paging (svm-shadow, Linux 6.1), predicted by "
+                                 "`shadow-kvm`:\n\n| workload |"));
+    assert_non_null(strstr(
+        text, "| touch | 12 | null | null | null | null | 3 / 4 | null / 9 | null | equal |\n"));
+    assert_null(strstr(text, "host"));
+    free(text);
+    json_decref(doc);
+}
+
 /* ---- guests ---- */
 
 /* One of the table's workloads; the others are not in this program. */
@@ -374,7 +404,7 @@ int main(void)
         cmocka_unit_test(test_hash),       cmocka_unit_test(test_percent),
         cmocka_unit_test(test_constants),  cmocka_unit_test(test_nothing_to_compare),
         cmocka_unit_test(test_garbage),    cmocka_unit_test(test_points),
-        cmocka_unit_test(test_guests),
+        cmocka_unit_test(test_markdown),   cmocka_unit_test(test_guests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
