@@ -32,6 +32,12 @@ static _Thread_local volatile sig_atomic_t generation; /* of this thread's deadl
 static _Thread_local timer_t timer;
 static _Thread_local bool have_timer;
 
+/* Written by this thread, its signals, and kvm_kick() in others; KVM_RUN reads it. */
+static void set_immediate_exit(struct kvm_run *run, uint8_t on)
+{
+    __atomic_store_n(&run->immediate_exit, on, __ATOMIC_SEQ_CST);
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
     (void)sig;
@@ -43,7 +49,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
     }
     interrupted = 1;
     if (running)
-        running->immediate_exit = 1;
+        set_immediate_exit(running, 1);
 }
 
 static void install_handler(void)
@@ -80,7 +86,7 @@ static void publish(struct kvm_vcpu *v)
     atomic_store(&v->tid, tid);
     atomic_signal_fence(memory_order_seq_cst);
     if (interrupted)
-        v->run->immediate_exit = 1;
+        set_immediate_exit(v->run, 1);
 }
 
 void kvm_run_forget(const struct kvm_vcpu *v)
@@ -102,13 +108,13 @@ enum kvm_step kvm_vcpu_step(struct kvm_vcpu *v)
     v->eintr += errno == EINTR; /* EAGAIN: it waited to be started, and was */
     /* A signal from here on is one the caller's flags show when it looks at them. */
     interrupted = 0;
-    v->run->immediate_exit = 0;
+    set_immediate_exit(v->run, 0);
     return KVM_STEP_SIGNAL;
 }
 
 void kvm_kick(struct kvm_vcpu *v)
 {
-    __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    set_immediate_exit(v->run, 1);
     int tid = atomic_load(&v->tid);
     if (tid)
         syscall(SYS_tgkill, getpid(), tid, SIGRTMIN);

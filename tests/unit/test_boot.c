@@ -464,7 +464,7 @@ static void a_flushed_page_is_fetched_again(void **state)
     }
     if (vm->stats.n) {
         fetched = pages_fetched(vm) - before;
-        assert_in_range(fetched, ROUNDS - 1, ROUNDS + 10);
+        assert_true(fetched >= ROUNDS - 1); /* more when the host moves pages meanwhile */
     } else
         print_message("not counted: this kernel has no KVM_GET_STATS_FD\n");
     board_free(b);
