@@ -241,6 +241,16 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
 }
 
 /* ---- a run ---- */
+static void hash_memory(struct session *s)
+{
+    struct result *r = s->res;
+    r->has_hash = image_vm_hash(s->m, &s->boot, &r->memory_hash);
+    if (!r->has_hash)
+        log_warn("no memory hash: the guest ended with %u processes, of which %d can be listed, or "
+                 "with tables that are not ours",
+                 s->boot.nprocs, NB_MAX_PROCS);
+}
+
 static void finish(struct session *s, uint64_t start)
 {
     struct result *r = s->res;
@@ -260,7 +270,7 @@ static void finish(struct session *s, uint64_t start)
     for (unsigned i = 0; i < META_COUNT; i++)
         r->meta[i] = meta_bytes((enum meta_subsys)i);
     if (s->cfg->hash && r->outcome == OUTCOME_OK)
-        r->has_hash = image_vm_hash(s->m, &s->boot, &r->memory_hash);
+        hash_memory(s);
 }
 
 static void describe(struct result *r, const struct kvm_host *h)
