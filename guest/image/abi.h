@@ -18,8 +18,9 @@
  *
  * Guest-virtual: the lower half belongs to processes. Of the upper half one root entry is used, 511:
  * the direct map of all guest memory with 2 MiB pages at DIRECT_BASE, ring 0 only; the image with
- * 4 KiB pages at IMAGE_BASE + gpa (struct nb_boot too), its user part accessible from ring 3. hw_load_cr3() puts entry 511
- * into each new root with one store, which is not counted among guest_pt_writes.
+ * 4 KiB pages at IMAGE_BASE + gpa (struct nb_boot too), its user part accessible from ring 3.
+ * hw_load_cr3() puts entry 511 into each new root with one store, which is not counted among
+ * guest_pt_writes.
  */
 #ifndef NB_GUEST_IMAGE_ABI_H
 #define NB_GUEST_IMAGE_ABI_H

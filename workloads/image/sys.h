@@ -1,7 +1,7 @@
 /* sys.h: ring 3 of the image: system calls that vmm/user.h does not have. For probes.
  *
- * Nothing of libc exists here. Compilers find memset, memcpy, memmove and memcmp (guest/image/mem.c, this
- * half's own copy).
+ * Nothing of libc exists here. Compilers find memset, memcpy, memmove and memcmp
+ * (guest/image/mem.c, this half's own copy).
  */
 #ifndef NB_WORKLOADS_IMAGE_SYS_H
 #define NB_WORKLOADS_IMAGE_SYS_H
