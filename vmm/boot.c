@@ -48,16 +48,23 @@ static bool set_entry(struct kvm_vcpu *v, uint32_t entry, char *err, size_t n)
     struct kvm_sregs s;
     struct kvm_regs r = {
         .rip = entry, .rax = MULTIBOOT_EAX, .rbx = MULTIBOOT_INFO_GPA, .rflags = 2};
-    if (ioctl(v->fd, KVM_GET_SREGS, &s) == 0) {
-        s.cs = kvm_flat_segment(0x08, true, 32);
-        s.ds = s.es = s.fs = s.gs = s.ss = kvm_flat_segment(0x10, false, 32);
-        s.tr = kvm_task_segment();
-        s.cr0 = CR0_PE | CR0_ET;
-        if (ioctl(v->fd, KVM_SET_SREGS, &s) == 0 && ioctl(v->fd, KVM_SET_REGS, &r) == 0)
-            return true;
+    if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0) {
+        snprintf(err, n, "KVM_GET_SREGS: %s", strerror(errno));
+        return false;
     }
-    snprintf(err, n, "setting a vCPU's registers: %s", strerror(errno));
-    return false;
+    s.cs = kvm_flat_segment(0x08, true, 32);
+    s.ds = s.es = s.fs = s.gs = s.ss = kvm_flat_segment(0x10, false, 32);
+    s.tr = kvm_task_segment();
+    s.cr0 = CR0_PE | CR0_ET;
+    if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0) {
+        snprintf(err, n, "KVM_SET_SREGS: %s", strerror(errno));
+        return false;
+    }
+    if (ioctl(v->fd, KVM_SET_REGS, &r) < 0) {
+        snprintf(err, n, "KVM_SET_REGS: %s", strerror(errno));
+        return false;
+    }
+    return true;
 }
 
 /* The vectors a PC's firmware leaves the two interrupt controllers with. */

@@ -134,12 +134,20 @@ static bool examine(struct kvm_host *h, char *err, size_t n)
 {
     const int registers = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
     int version = ioctl(h->fd, KVM_GET_API_VERSION, 0);
+    if (version < 0) {
+        snprintf(err, n, "KVM_GET_API_VERSION: %s: /dev/kvm is no KVM", strerror(errno));
+        return false;
+    }
     if (version != KVM_API_VERSION) {
         snprintf(err, n, "KVM_GET_API_VERSION: %d, not %d: /dev/kvm speaks another API", version,
                  KVM_API_VERSION);
         return false;
     }
     h->run_size = ioctl(h->fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (h->run_size < 0) {
+        snprintf(err, n, "KVM_GET_VCPU_MMAP_SIZE: %s", strerror(errno));
+        return false;
+    }
     if (h->run_size < (int)sizeof(struct kvm_run)) {
         snprintf(err, n, "KVM_GET_VCPU_MMAP_SIZE: %d bytes, too few", h->run_size);
         return false;

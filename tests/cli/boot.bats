@@ -134,6 +134,29 @@ with_kvm() {
     fail_line 69 "KVM_CREATE_VCPU: Too many open files"
 }
 
+# Calls that something does without: a terminal's, statistics, what a KVM may lack.
+@test "whichever call of KVM fails, it is named: 69, one line" {
+    with_kvm
+    command -v strace > /dev/null || skip "strace is missing"
+    strace -o log true || skip "no right to trace"
+    local n named=0
+    for n in $(seq 2 24); do
+        run --separate-stderr strace -o log -e inject=ioctl:error=ENOMEM:when="$n" \
+            "$nestbed" boot "$guest/info.flat" 0
+        echo "call $n: $status $stderr; $(grep INJECTED log)"
+        if [ "$status" -eq 0 ]; then
+            grep INJECTED log | grep -qE 'TCGETS|KVM_CHECK_EXTENSION|KVM_GET_STATS_FD|KVM_IRQ_LINE'
+        else
+            [ "$status" -eq 69 ]
+            [[ "$stderr" =~ KVM_[A-Z0-9_]+.*": Cannot allocate memory" ]]
+            grep INJECTED log | grep -q "${BASH_REMATCH[0]%%[ :]*}"
+            [ "$(wc -l <<< "$stderr")" -eq 1 ]
+            named=$((named + 1))
+        fi
+    done
+    [ "$named" -ge 15 ]
+}
+
 @test "a record's words are UTF-8, or nothing runs" {
     guests
     nb boot --json "$guest/info.flat" $'\xff' 0
