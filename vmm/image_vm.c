@@ -109,6 +109,12 @@ static int check_cpu(const struct vm_config *c, const struct kvm_host *h, char *
 {
     const struct kvm_cpuid_entry2 *features = kvm_host_cpuid(h, 7, 0);
     const struct kvm_cpuid_entry2 *extended = kvm_host_cpuid(h, 0x80000001, 0);
+    const struct kvm_cpuid_entry2 *sizes = kvm_host_cpuid(h, 0x80000008, 0);
+    unsigned bits = sizes ? sizes->eax & 0xff : 36; /* of a guest-physical address */
+    if (bits < 64 && (c->mem - 1) >> bits) {
+        snprintf(err, n, "--mem: this KVM's guests address 2^%u bytes, not more; use less", bits);
+        return NB_NODEVICE;
+    }
     if (c->levels == 5 && !(features && (features->ecx >> 16 & 1))) {
         snprintf(err, n,
                  "--levels 5: this KVM has no 5-level paging (CPUID 7 ECX bit 16); use "
