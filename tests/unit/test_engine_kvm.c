@@ -3,6 +3,7 @@
  *
  * link: base guest memmgr shadow_vs_ept vmm workloads
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -327,6 +328,41 @@ static void test_discard(void **state)
     image_vm_free(m);
 }
 
+/* ---- nothing is left of a VM ---- */
+static unsigned open_files(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* Also where making one fails: no 5 levels at the last step, too little memory at the first. */
+static void test_no_leaks(void **state)
+{
+    struct vm_config cfg[3] = {config(), config(), config()};
+    char err[256];
+    (void)state;
+    need_kvm();
+    cfg[0].backing = BACKING_MEMFD;
+    cfg[1].levels = 5;
+    cfg[2].mem = 4ull << 20;
+    unsigned before = open_files();
+    uint64_t bytes = meta_bytes(META_HOST);
+    for (unsigned i = 0; i < 6; i++) {
+        struct image_vm *m = NULL;
+        int code = image_vm_new(&m, &cfg[i % 3], err, sizeof err);
+        assert_true(code == NB_OK || (i % 3 == 1 && code == NB_NODEVICE) ||
+                    (i % 3 == 2 && code == NB_USAGE));
+        image_vm_free(m);
+    }
+    assert_int_equal(open_files(), before);
+    assert_int_equal(meta_bytes(META_HOST), bytes);
+}
+
 /* ---- an image that is not ours ---- */
 static bool never(void *ctx, struct image_vm *m, enum nb_call call, const struct nb_boot *copy)
 {
@@ -409,11 +445,12 @@ static void test_hostile_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_model), cmocka_unit_test(test_page_sizes),
-        cmocka_unit_test(test_fills),         cmocka_unit_test(test_huge_host_pages),
-        cmocka_unit_test(test_ends),          cmocka_unit_test(test_ring_3),
-        cmocka_unit_test(test_texts),         cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_crashes),       cmocka_unit_test(test_hostile_tables),
+        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),          cmocka_unit_test(test_huge_host_pages),
+        cmocka_unit_test(test_ends),           cmocka_unit_test(test_ring_3),
+        cmocka_unit_test(test_texts),          cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_no_leaks),       cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_hostile_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
