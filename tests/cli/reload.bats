@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # reload.bats: --reload-kvm for real, in a machine of its own: QEMU boots the lab machine's kernel with
-# kvm_amd, a shell script there switches its mode in every way that can end well or badly. And which
-# KVM this is, for hosts that are not this one.
+# kvm_amd, a shell script there switches its mode in every way that can end well or badly, and boots
+# the test images in both modes. And which KVM this is, for hosts that are not this one.
 
 bats_require_minimum_version 1.5.0
 load common
@@ -13,6 +13,7 @@ missing() {
         command -v "$tool" > /dev/null || { echo "$tool is missing" && return; }
     done
     busybox --list 2> /dev/null | grep -qx insmod || { echo "busybox has no insmod" && return; }
+    [ -f "$1/guests/long.flat" ] || { echo "no test images beside the program" && return; }
     [ -x "$1/nestbed-static" ] || { echo "no nestbed-static beside the program" && return; }
     timeout 45 "$1/nestbed-static" labvm prepare > /dev/null 2>&1 || echo "no kernel for a labvm"
 }
@@ -71,6 +72,17 @@ step=broken
 touch /tmp/broken
 $short --paging shadow --reload-kvm > /dev/null 2> /tmp/err; say "status $?, mode $(npt)"
 tell < /tmp/err
+
+rm /tmp/broken
+for mode in 1 0; do
+    step=boot$mode
+    /sbin/modprobe kvm_amd npt=$mode
+    for image in devices long real smp crash; do
+        nestbed boot --smp 2 --timeout 10 /guests/$image.flat > /tmp/out 2> /tmp/err
+        say "$image $? $(tail -n 1 /tmp/out) $(cat /tmp/err)"
+    done
+    rmmod kvm_amd
+done
 poweroff -f
 EOF
 }
@@ -92,10 +104,11 @@ setup_file() {
     [ -z "$reload_reason" ] || return 0
     cache=${NESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nestbed}
     kernel=$(find "$cache" -maxdepth 1 -name 'linux-image-*' | sort | tail -1)
-    mkdir -p "$root"/{bin,sbin,proc,sys,dev,tmp,mod}
+    mkdir -p "$root"/{bin,sbin,proc,sys,dev,tmp,mod,guests}
     cp "$(command -v busybox)" "$root/bin/busybox"
     cp "$build/nestbed-static" "$root/bin/nestbed"
     cp "$kernel"/*.ko "$root/mod"
+    cp "$build"/guests/*.flat "$root/guests"
     write_init > "$root/init"
     write_modprobe > "$root/sbin/modprobe"
     chmod +x "$root/init" "$root/sbin/modprobe"
@@ -143,6 +156,17 @@ said() {
 @test "reload: what could not be put back is said, with the command" {
     said broken "status 69, mode gone"
     said broken "modprobe kvm_amd npt=1"
+}
+
+@test "boot: the test images on a real KVM, nested paging and shadow" {
+    for mode in 1 0; do
+        said boot$mode "devices 0 devices ok"
+        said boot$mode "long 0"
+        said boot$mode "real 0"
+        said boot$mode "smp 0 others 00000001"
+        said boot$mode "crash 1 about to crash"
+        said boot$mode "triple fault"
+    done
 }
 
 # kvm_here MODULE INITSTATE PARAMETER VALUE...: what a record says where sysfs shows these modules
