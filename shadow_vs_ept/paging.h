@@ -76,6 +76,7 @@ struct paging {
     bool counts_shadow_pages; /* has the counters shadow_* and exit_spurious, but: */
     bool counts_flushes;      /* has the counter shadow_flushes */
     bool counts_retries;      /* has the counter exit_retry */
+    bool of_one_kvm;          /* does what one KVM does: for validate, not for comparisons */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };

@@ -390,7 +390,7 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
     .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
     .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
     .table_bytes = table_bytes, .counts_shadow_pages = true, .counts_retries = true,        \
-    .check = check
+    .of_one_kvm = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",

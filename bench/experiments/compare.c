@@ -1,5 +1,5 @@
 /* compare.c: every workload and the shipped traces under native, shadow and nested paging, and
- * every other strategy that registers itself.
+ * every other strategy that registers itself, but for those that follow one KVM (nestbed validate).
  *
  * All strategies of a row get the same seed, so they run the same guest, access by access. Numbers
  * are of the work phase.
@@ -43,8 +43,8 @@ static unsigned strategies(const char *out[MAX_PAGINGS])
         k++;
     }
     for (size_t i = 0; i < n && k < MAX_PAGINGS; i++)
-        if (strcmp(all[i]->name, basic[0]) && strcmp(all[i]->name, basic[1]) &&
-            strcmp(all[i]->name, basic[2]))
+        if (!((const struct paging *)all[i])->of_one_kvm && strcmp(all[i]->name, basic[0]) &&
+            strcmp(all[i]->name, basic[1]) && strcmp(all[i]->name, basic[2]))
             out[k++] = all[i]->name;
     return k;
 }
