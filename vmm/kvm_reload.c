@@ -197,19 +197,23 @@ static _Noreturn void guard(int connection)
     _exit(NB_OK);
 }
 
-static bool arm(const struct kvm_module *m, int was)
+static bool arm(const struct kvm_module *m, int was, char *err, size_t n)
 {
     static bool at_exit;
     int ends[2];
     undo.m = m;
     undo.was = was;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        snprintf(err, n, "--reload-kvm: socketpair: %s", strerror(errno));
         return false;
+    }
     pid_t child = fork();
     if (child == 0) {
         close(ends[1]);
         guard(ends[0]);
     }
+    if (child < 0)
+        snprintf(err, n, "--reload-kvm: fork: %s", strerror(errno));
     close(ends[0]);
     if (child < 0) {
         close(ends[1]);
@@ -291,10 +295,8 @@ int kvm_reload(const char *paging, char *err, size_t errlen)
                  m->name);
         return NB_NODEVICE;
     }
-    if (!undo.armed && !arm(m, was)) {
-        snprintf(err, errlen, "--reload-kvm: fork of a second process: %s", strerror(errno));
+    if (!undo.armed && !arm(m, was, err, errlen))
         return NB_NODEVICE;
-    }
     if (switch_to(m, ept, ONE_SECOND))
         return NB_OK;
     snprintf(err, errlen,
