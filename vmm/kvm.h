@@ -125,8 +125,9 @@ bool kvm_expired(void);
 /* ---- switching the mode of the host's KVM (--reload-kvm) ---- */
 /* Reload kvm_intel or kvm_amd with nested paging on or off, unless it is so already.
  * kvm_reload_restore() (also run at exit) puts it back; when the program dies, a process of its own
- * does. NB_OK, or NB_NODEVICE/NB_USAGE with the reason: not root, a VM is running, or a module
- * without such a parameter. No VM of ours exists; kvm_host() is asked for again afterwards. */
+ * does; when neither can, a line on stderr says so. NB_OK, or NB_NODEVICE/NB_USAGE with the reason:
+ * not root, a VM is running, another program has switched it, no modprobe, or a module without such a
+ * parameter. No VM of ours exists; kvm_host() is asked for again afterwards. */
 int kvm_reload(const char *paging, char *err, size_t errlen);
 void kvm_reload_restore(void);
 

@@ -13,6 +13,9 @@
  * normally restores and tells it so with a byte; the end of the connection without a byte means that
  * this program is gone, or could not, and the guardian restores. When neither can, whoever tried
  * last says so, with the command that does it by hand.
+ *
+ * One such program at a time: a second one would take the first one's mode for the host's own, and put
+ * that back. A lock says so, held until the mode is back, by the guardian if need be.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,6 +35,8 @@
 
 extern char **environ;
 
+#define LOCK_DIR "/sys/module" /* there wherever a module can be reloaded */
+
 /* How to put it back. */
 static struct {
     bool armed;
@@ -39,6 +45,7 @@ static struct {
     pid_t pid; /* of the process that armed it: a child of ours must not restore */
     pid_t guardian;
     int connection; /* our end */
+    int lock;       /* flock() of LOCK_DIR */
 } undo;
 
 /* ---- looks for running VMs ---- */
@@ -187,8 +194,8 @@ static _Noreturn void guard(int connection)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     /* Our caller may wait for the end of what our stdout goes to. */
-    if (dup2(connection, STDIN_FILENO) < 0 || close(STDOUT_FILENO) != 0)
-        errno = 0; /* then there was none */
+    if (dup2(connection, STDIN_FILENO) < 0 || dup2(undo.lock, STDOUT_FILENO) < 0)
+        _exit(NB_NODEVICE); /* as if it were killed */
     close_range(STDERR_FILENO + 1, ~0u, 0);
     while ((n = read(STDIN_FILENO, &byte, 1)) < 0 && errno == EINTR)
         continue;
@@ -246,6 +253,37 @@ void kvm_reload_restore(void)
     if (!done && ended != 0)
         say_not_restored();
     close(undo.connection);
+    close(undo.lock);
+}
+
+static bool take_lock(char *err, size_t n)
+{
+    undo.lock = open(LOCK_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (undo.lock >= 0 && flock(undo.lock, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    if (undo.lock >= 0 && errno == EWOULDBLOCK)
+        snprintf(err, n, "--reload-kvm: another run has changed the mode; wait for its end");
+    else
+        snprintf(err, n, "--reload-kvm: lock of " LOCK_DIR ": %s", strerror(errno));
+    if (undo.lock >= 0)
+        close(undo.lock);
+    return false;
+}
+
+/* Nobody uses the module, and its mode will be put back: from here on it may be changed. */
+static bool prepare(const struct kvm_module *m, char *err, size_t n)
+{
+    if (undo.armed)
+        return !in_use(m->name, err, n);
+    if (!take_lock(err, n))
+        return false;
+    int was = kvm_module_nested(m);
+    if (was < 0)
+        snprintf(err, n, "--reload-kvm: cannot read parameter %s of %s", m->parameter, m->name);
+    else if (!in_use(m->name, err, n) && arm(m, was, err, n))
+        return true;
+    close(undo.lock);
+    return false;
 }
 
 /* ---- the switch ---- */
@@ -284,18 +322,10 @@ int kvm_reload(const char *paging, char *err, size_t errlen)
         snprintf(err, errlen, "--reload-kvm: no KVM module is loaded; load kvm_intel or kvm_amd");
         return NB_NODEVICE;
     }
-    int was = kvm_module_nested(m);
-    if (was == ept)
+    if (kvm_module_nested(m) == ept)
         return NB_OK;
     kvm_host_close(); /* or it is we who use the module */
-    if (!reloadable(m, paging, err, errlen) || in_use(m->name, err, errlen))
-        return NB_NODEVICE;
-    if (was < 0) {
-        snprintf(err, errlen, "--reload-kvm: cannot read parameter %s of %s", m->parameter,
-                 m->name);
-        return NB_NODEVICE;
-    }
-    if (!undo.armed && !arm(m, was, err, errlen))
+    if (!reloadable(m, paging, err, errlen) || !prepare(m, err, errlen))
         return NB_NODEVICE;
     if (switch_to(m, ept, ONE_SECOND))
         return NB_OK;

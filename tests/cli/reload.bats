@@ -63,6 +63,12 @@ sleep 1
 $short --paging shadow --reload-kvm > /dev/null 2> /tmp/err; say "status $?, mode $(npt)"
 tell < /tmp/err; wait $other
 
+step=two
+$endless --paging shadow --reload-kvm --timeout 4 > /dev/null 2>&1 & other=$!
+turns N
+$short --paging ept --reload-kvm > /dev/null 2> /tmp/err; say "status $?, mode $(npt)"
+tell < /tmp/err; wait $other; say "after both $(npt)"
+
 step=without
 mv /sbin/modprobe /tmp
 $short --paging shadow --reload-kvm > /dev/null 2> /tmp/err; say "status $?, mode $(npt)"
@@ -146,6 +152,12 @@ said() {
 @test "reload: refused while a VM runs" {
     said busy "status 69, mode Y"
     said busy "has a VM open"
+}
+
+@test "reload: refused while another run has changed the mode" {
+    said two "status 69, mode N"
+    said two "another run has changed the mode"
+    said two "after both Y"
 }
 
 @test "reload: refused where nothing can load a module again" {
