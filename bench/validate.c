@@ -6,7 +6,8 @@
  * (irq_exits) and the image's calls to the VMM at the end of a phase (io_exits).
  *
  * What the guest itself does (GUEST) is counted by its kernel on both sides and must be equal in
- * every phase, boot included. What the hypervisor does (KVM) may differ by 2 %, except where EXACT
+ * every phase, boot included. Neither side may fail to say it, nor the model what the table has it
+ * predict: only what a KVM has no statistic for is left unjudged. What the hypervisor does (KVM) may differ by 2 %, except where EXACT
  * says that it may not. Boot of a real machine has first touches that the model has no part in
  * (tables, image, kernel memory): they are the same for every program, so they are reported as
  * constants, and one that is not constant is off.
@@ -222,6 +223,17 @@ static void add_row(json_t *doc, const struct pairing *pair, const char *phase, 
                      "percent", percent, "verdict", verdict_names[verdict]));
 }
 
+/* What is compared, when that is not just the statistic of the event's name. Boot's own level has
+ * nothing before it. */
+static const char *row_name(const struct event *e, bool boot, char *buf, size_t n)
+{
+    bool since = e->flags & LEVEL && !boot;
+    size_t len = (size_t)snprintf(buf, n, "%s%s", e->name, since ? " since boot" : "");
+    for (unsigned i = 0; i < ARRAY_SIZE(e->apart) && e->apart[i] && len < n; i++)
+        len += (size_t)snprintf(buf + len, n - len, " - %s", e->apart[i]);
+    return buf;
+}
+
 static json_t *constant_of(const json_t *doc, const struct pairing *pair, const char *event)
 {
     json_t *c;
@@ -237,12 +249,13 @@ static json_t *constant_of(const json_t *doc, const struct pairing *pair, const 
 static void add_constant(json_t *doc, const struct pairing *pair, const struct event *e)
 {
     struct seen n = counted_in(phase_of(pair->kvm, "boot"), e);
-    json_t *c = constant_of(doc, pair, e->name);
+    char name[64];
+    json_t *c = constant_of(doc, pair, row_name(e, true, name, sizeof name));
     if (!c) {
         struct seen p = predicted_in(phase_of(pair->model, "boot"), e);
         append(doc, "constants",
                json_pack("{ss ss ss so so ss ss s[]}", "target", pair->target, "paging",
-                         pair->paging, "event", e->name, "predicted", value(p), "counted", value(n),
+                         pair->paging, "event", name, "predicted", value(p), "counted", value(n),
                          "verdict", verdict_names[n.is ? VERDICT_EQUAL : VERDICT_UNSEEN], "why",
                          backend_of(text_of(pair->kvm, "backend"))->boot, "differs"));
         return;
@@ -254,13 +267,12 @@ static void add_constant(json_t *doc, const struct pairing *pair, const struct e
     append(c, "differs", json_pack("{ss so}", "workload", pair->workload, "counted", value(n)));
 }
 
-/* What a row compares, when that is not just the statistic of the event's name. */
-static const char *row_name(const struct event *e, char *buf, size_t n)
+/* A number that is missing where it must be seen is no excuse: it is off. */
+static enum verdict judge(const struct event *e, struct seen p, struct seen c)
 {
-    size_t len = (size_t)snprintf(buf, n, "%s%s", e->name, e->flags & LEVEL ? " since boot" : "");
-    for (unsigned i = 0; i < ARRAY_SIZE(e->apart) && e->apart[i] && len < n; i++)
-        len += (size_t)snprintf(buf + len, n - len, " - %s", e->apart[i]);
-    return buf;
+    if ((e->predicted[0] && !p.is) || (e->where == GUEST && !c.is))
+        return VERDICT_OFF;
+    return validate_verdict(p, c, e->flags & EXACT);
 }
 
 static void add_event(json_t *doc, const struct pairing *pair, const char *phase,
@@ -269,8 +281,8 @@ static void add_event(json_t *doc, const struct pairing *pair, const char *phase
     struct seen p = number_in(pair->model, phase, e, predicted_in),
                 c = number_in(pair->kvm, phase, e, counted_in);
     char name[64];
-    add_row(doc, pair, phase, row_name(e, name, sizeof name), value(p), value(c),
-            validate_verdict(p, c, e->flags & EXACT));
+    add_row(doc, pair, phase, row_name(e, false, name, sizeof name), value(p), value(c),
+            judge(e, p, c));
 }
 
 static void add_phase(json_t *doc, const struct pairing *pair, const char *name)
@@ -288,15 +300,13 @@ static void add_phase(json_t *doc, const struct pairing *pair, const char *name)
     }
 }
 
-/* Two texts that must be the same: outcome, memory hash. One that is absent is null. */
+/* Two texts that must be the same; one that is absent (NULL) equals nothing. */
 static void add_text_row(json_t *doc, const struct pairing *pair, const char *event,
                          const char *predicted, const char *counted)
 {
-    enum verdict v = !predicted || !counted            ? VERDICT_UNSEEN
-                     : strcmp(predicted, counted) == 0 ? VERDICT_EQUAL
-                                                       : VERDICT_OFF;
+    bool same = predicted && counted && strcmp(predicted, counted) == 0;
     add_row(doc, pair, "end", event, must(predicted ? json_string(predicted) : json_null()),
-            must(counted ? json_string(counted) : json_null()), v);
+            must(counted ? json_string(counted) : json_null()), same ? VERDICT_EQUAL : VERDICT_OFF);
 }
 
 static const char *outcome_of(const json_t *record)
@@ -320,18 +330,29 @@ static const char *other_guest(const json_t *a, const json_t *b)
     return NULL;
 }
 
-/* Phases of both, in the model's order; one that a side lacks has nothing to be equal to. */
+/* Name of phase i of a record; NULL: it has none, or an earlier phase has it too. */
+static const char *phase_name(const json_t *record, size_t i)
+{
+    const json_t *phase = json_array_get(json_object_get(record, "phases"), i);
+    const char *name = text_of(phase, "name");
+    return name && phase_of(record, name) == phase ? name : NULL;
+}
+
+static size_t phases_of(const json_t *record)
+{
+    return json_array_size(json_object_get(record, "phases"));
+}
+
+/* Both must have the same phases, in the same order, and at least one. */
 static void add_phases(json_t *doc, const struct pairing *pair)
 {
-    const json_t *phase;
-    size_t i;
-    json_array_foreach(json_object_get(pair->model, "phases"), i, phase)
-    {
-        const char *name = text_of(phase, "name");
-        if (name && phase_of(pair->kvm, name))
-            add_phase(doc, pair, name);
+    size_t n = phases_of(pair->model), m = phases_of(pair->kvm);
+    for (size_t i = 0; i < n || i < m || i == 0; i++) {
+        const char *p = phase_name(pair->model, i), *c = phase_name(pair->kvm, i);
+        if (p && c && strcmp(p, c) == 0)
+            add_phase(doc, pair, p);
         else
-            add_text_row(doc, pair, "phases", name ? name : "unnamed", "missing");
+            add_text_row(doc, pair, "phases", p, c);
     }
 }
 

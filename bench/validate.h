@@ -17,7 +17,8 @@
  *   equal    the same number
  *   within   they differ by no more than 2 % of what was counted, and the event allows it
  *   off      anything else
- *   unseen   one side cannot see the event: its number is null, and nothing is judged
+ *   unseen   this KVM does not count the event: its number is null, and nothing is judged. What the
+ *            guest counts itself, and what the model predicts, is never unseen: null there is off
  * difference = counted - predicted; percent is of what was counted, null when that is 0.
  *
  * A record is data from elsewhere: a member that is missing or no count is null here.
