@@ -38,16 +38,28 @@ static void on_progress(void *ctx, unsigned job, const char *what)
         cfg->progress(cfg->ctx, job, MODES, what);
 }
 
+/* NULL, or what is wrong with a document that should be of this mode. */
+static const char *wrong_with(const json_t *d, unsigned mode)
+{
+    const char *wrong = d ? exits_check(d) : "no JSON";
+    const json_t *m = json_array_get(json_object_get(d, "machines"), 0);
+    if (wrong)
+        return wrong;
+    return strcmp(json_string_value(json_object_get(m, "paging")), modes[mode][0]) == 0
+               ? NULL
+               : "it ran in the other mode";
+}
+
 /* What ran inside is data from elsewhere: checked, then named and given its unit. */
 static json_t *machine_of(const struct labvm_job *job, unsigned mode, char *err, size_t errlen)
 {
     json_t *d = job->out ? json_loads(job->out, 0, NULL) : NULL;
-    const char *wrong = d ? exits_check(d) : "no JSON";
+    const char *wrong = wrong_with(d, mode), *errors = job->errors ? job->errors : "";
     json_t *m = json_incref(json_array_get(json_object_get(d, "machines"), 0));
     json_decref(d);
     if (wrong) {
-        snprintf(err, errlen, "%s: exit code %d, %s%s%s", modes[mode][1], job->status, wrong,
-                 job->errors && *job->errors ? ": " : "", job->errors ? job->errors : "");
+        snprintf(err, errlen, "%s: exit code %d, %s%s%.*s", modes[mode][1], job->status, wrong,
+                 *errors ? ": " : "", (int)strcspn(errors, "\n"), errors);
         json_decref(m);
         return NULL;
     }

@@ -69,10 +69,15 @@ static bool cache_folder(char *path, size_t n)
 {
     const char *given = getenv("NESTBED_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
                *home = getenv("HOME");
-    int len = given && *given ? snprintf(path, n, "%s", given)
-              : xdg && *xdg   ? snprintf(path, n, "%s/nestbed", xdg)
-              : home && *home ? snprintf(path, n, "%s/.cache/nestbed", home)
-                              : -1;
+    char here[256] = "";
+    if (!given || !*given)
+        given = NULL;
+    else if (*given != '/' && !getcwd(here, sizeof here)) /* tools run in other folders */
+        return false;
+    int len = given                ? snprintf(path, n, "%s%s%s", here, *here ? "/" : "", given)
+              : xdg && *xdg == '/' ? snprintf(path, n, "%s/nestbed", xdg)
+              : home && *home      ? snprintf(path, n, "%s/.cache/nestbed", home)
+                                   : -1;
     return len > 0 && (size_t)len < n;
 }
 
@@ -106,7 +111,7 @@ static bool complete(const char *folder)
 /* The newest complete kernel folder. */
 static bool cached_kernel(char *folder, size_t n)
 {
-    char cache[256], best[256] = "";
+    char cache[256] = "", best[256] = "";
     DIR *d = cache_folder(cache, sizeof cache) ? opendir(cache) : NULL;
     for (struct dirent *e; d && (e = readdir(d));) {
         char path[1024];

@@ -172,6 +172,15 @@ static bool of_running(const struct labvm_stream *s, const struct labvm_frame *f
     return s->running && f->job == s->next;
 }
 
+/* One line of plain text, whatever the frame holds. */
+static void take_note(const struct labvm_frame *f, char *err, size_t errlen)
+{
+    snprintf(err, errlen, "in the machine: %.*s", (int)f->bytes, f->data);
+    for (char *p = err; *p; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+}
+
 static bool take(struct labvm_stream *s, const struct labvm_frame *f, char *err, size_t errlen)
 {
     if (s->done)
@@ -196,7 +205,7 @@ static bool take(struct labvm_stream *s, const struct labvm_frame *f, char *err,
         end(s, f);
         return true;
     case LABVM_NOTE:
-        snprintf(err, errlen, "in the machine: %.*s", (int)f->bytes, f->data);
+        take_note(f, err, errlen);
         return false;
     case LABVM_DONE:
         if (s->running || s->next != s->njobs)
