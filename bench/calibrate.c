@@ -1,8 +1,9 @@
 /* calibrate.c: from measured events to the costs of a preset; the evidence as JSON and TSV.
  *
  * The model charges an event one exit and one handler. What can be timed is their sum. The cheapest
- * round trip through KVM stands for the exit, and a handler is what its event costs more. So a small
- * handler may come out as 0, but no sum is changed.
+ * round trip through KVM stands for the exit, and a handler is what its event costs more, so that the
+ * sum is what was timed. Only an event cheaper than that round trip comes out too dear: as a bare exit,
+ * its handler 0. With two machines there is one exit for both, that of shadow paging.
  */
 #include "bench/calibrate.h"
 
@@ -181,7 +182,8 @@ static void derive_all(struct derive *d)
     static const enum cal_cost of_shadow[] = {CAL_FILL, CAL_PT_WRITE, CAL_CR3, CAL_INVLPG};
     static const char *const probes[] = {"fill", "pte-upper", "cr3", "invlpg"};
     static const char other[] = "this KVM pages the other way";
-    derive_exit(d);
+    if (!isfinite(d->exit))
+        derive_exit(d);
     for (unsigned i = 0; i < ARRAY_SIZE(of_shadow); i++)
         if (d->shadow)
             derive_handler(d, of_shadow[i], probes[i]);
@@ -198,8 +200,9 @@ static void derive_all(struct derive *d)
     assume(d, CAL_ALLOC_1G, "not measured");
 }
 
-static void costs_of(const struct calibration *c, const json_t *machine,
-                     struct cal_value out[CAL_COSTS])
+/* exit: in the machine's unit; NAN: this machine tells. Returns it. */
+static double costs_of(const struct calibration *c, const json_t *machine, double exit,
+                       struct cal_value out[CAL_COSTS])
 {
     const char *paging = json_string_value(json_object_get(machine, "paging"));
     const char *u = json_string_value(json_object_get(machine, "unit"));
@@ -207,6 +210,7 @@ static void costs_of(const struct calibration *c, const json_t *machine,
                        .base = c->base,
                        .instructions = u && strcmp(u, "instructions") == 0,
                        .shadow = paging && strcmp(paging, "shadow") == 0,
+                       .exit = exit,
                        .out = out};
     bool known = d.shadow || (paging && strcmp(paging, "ept") == 0);
     d.cycle = d.instructions ? 1 : c->cycle.mid;
@@ -215,15 +219,16 @@ static void costs_of(const struct calibration *c, const json_t *machine,
     else
         for (unsigned i = 0; i < CAL_COSTS; i++)
             assume(&d, (enum cal_cost)i, paging ? "the mode of this KVM is not known" : c->why);
+    return d.exit;
 }
 
 void cal_costs(const struct calibration *c, struct cal_value out[CAL_COSTS])
 {
     struct cal_value nested[CAL_COSTS];
-    costs_of(c, c->machine, out);
+    double exit = costs_of(c, c->machine, NAN, out);
     if (!c->nested)
         return;
-    costs_of(c, c->nested, nested);
+    costs_of(c, c->nested, exit, nested);
     out[CAL_EPT_VIOLATION] = nested[CAL_EPT_VIOLATION];
     out[CAL_GUEST_FAULT] = nested[CAL_GUEST_FAULT]; /* no exit is in it */
 }

@@ -20,7 +20,7 @@ struct ini {
     const struct cpu *base;
 };
 
-/* "; text", in lines of at most WIDTH. */
+/* "; text", in lines of at most WIDTH. Text may come from a machine: no byte of it ends the comment. */
 static void comment(FILE *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void comment(FILE *f, const char *fmt, ...)
 {
@@ -29,6 +29,9 @@ static void comment(FILE *f, const char *fmt, ...)
     char *text = vstrf(fmt, ap), *save = NULL;
     va_end(ap);
     size_t at = 0;
+    for (char *p = text; *p; p++)
+        if (*p < ' ' && *p > 0)
+            *p = ' ';
     for (char *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
         bool wrap = at && at + 1 + strlen(w) > WIDTH;
         if (wrap)

@@ -1,8 +1,10 @@
 /* cmd_calibrate.c: `nestbed calibrate`: a CPU preset of this machine, with its evidence. */
 #include <cpuid.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "bench/bench.h"
@@ -204,6 +206,9 @@ static void measure(struct cal_args *a, struct calibration *c)
     if (!c->base)
         die(code, "calibrate: %s", err);
     c->cycle = cycle_length(a->chase.rounds);
+    if (!(c->cycle.mid > 0)) /* every cost is divided by it */
+        die(NB_NODEVICE, "calibrate: this host's CLOCK_THREAD_CPUTIME_ID is too coarse: a chain of "
+                         "multiplications took no time");
     if (!chase_run(&a->chase, &c->chase, err, sizeof err))
         die(NB_NODEVICE, "calibrate: %s; use fewer --pages", err);
     tlb_estimate(&c->chase, &c->tlb);
@@ -245,16 +250,20 @@ static bool write_evidence(const struct calibration *c, const char *ini)
     return drawn;
 }
 
-/* What we write must be a preset. */
-static void check_preset(const char *path)
+/* What we write must be a preset: it is read back from a memory file, before anybody sees it. */
+static void check_preset(const char *ini)
 {
-    char err[512] = "", *full = strf("%s%s", strchr(path, '/') ? "" : "./", path);
-    int code = NB_OK;
-    const struct cpu *cpu = cpu_load(full, err, sizeof err, &code);
+    char err[512] = "";
+    int code = NB_OK, fd = memfd_create("preset", MFD_CLOEXEC);
+    char *path = strf("/proc/self/fd/%d", fd);
+    if (fd < 0 || write(fd, ini, strlen(ini)) != (ssize_t)strlen(ini))
+        die(NB_FAIL, "calibrate: memory file for the preset: %s", strerror(errno));
+    const struct cpu *cpu = cpu_load(path, err, sizeof err, &code);
     if (!cpu)
         die(NB_INTERNAL, "calibrate: the preset cannot be read back: %s", err);
     cpu_free(cpu);
-    free(full);
+    close(fd);
+    free(path);
 }
 
 static void print_level(const char *what, const struct tlb_level *l)
@@ -294,9 +303,9 @@ static int cmd_calibrate(int argc, char **argv)
     options_output(&a.common);
     measure(&a, &c);
     char *ini = text_of(&c, cal_write_ini);
+    check_preset(ini);
     if (a.out) {
         write_file(a.out, ini, strlen(ini));
-        check_preset(a.out);
         bool drawn = write_evidence(&c, a.out);
         if (!a.common.quiet)
             say(&c, a.out, drawn);

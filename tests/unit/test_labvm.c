@@ -194,7 +194,7 @@ static void test_stream_out_of_order(void **state)
 static void test_stream_note(void **state)
 {
     (void)state;
-    static const char why[] = "no such module";
+    static const char why[] = "no such module\n\x1b[2J\xff";
     struct bytes b;
     struct receiver h;
     receiver_init(&h);
@@ -202,7 +202,7 @@ static void test_stream_note(void **state)
     frame(&b, LABVM_NOTE, 0, why, strlen(why));
     fclose(b.f);
     assert_false(feed(&h, b.data, b.n));
-    assert_non_null(strstr(h.err, why));
+    assert_non_null(strstr(h.err, "no such module??[2J?")); /* one plain line */
     receiver_free(&h);
     free(b.data);
 }
