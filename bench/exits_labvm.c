@@ -23,6 +23,8 @@ static void make_jobs(const struct exits_config *cfg, struct jobs *j)
     j->words[n++] = strf("--json");
     j->words[n++] = strf("--quiet");
     j->words[n++] = strf("--batches=%u", cfg->batches);
+    if (cfg->timeout > 0)
+        j->words[n++] = strf("--timeout=%.0f", cfg->timeout); /* of the machine's time */
     if (cfg->events)
         j->words[n++] = strf("--events=%u", cfg->events);
     if (cfg->only)

@@ -79,11 +79,13 @@ static void take(struct run *r, int code, const char *out, const char *errors)
 {
     json_error_t why;
     r->record = json_loads(out ? out : "", JSON_REJECT_DUPLICATES, &why);
-    if (json_is_object(r->record)) {
+    const char *outcome = text_of(json_object_get(r->record, "outcome"), "status");
+    bool well = outcome && strcmp(outcome, "ok") == 0;
+    if (json_is_object(r->record) && (code == NB_OK || !well)) {
         r->status = "ran"; /* an outcome that is not ok is a row */
         return;
     }
-    json_decref(r->record);
+    json_decref(r->record); /* one that says ok and a status that does not: it is not believed */
     r->record = NULL;
     r->status = code == NB_SKIP || code == NB_NODEVICE ? "skipped" : "failed";
     r->reason = cleaned(code == NB_OK ? strf("printed no record: line %d: %s", why.line, why.text)

@@ -113,6 +113,24 @@ verdict() {
     jq -e '.runs[0].status == "failed" and .summary.failed == 1' <<< "$output"
 }
 
+@test "validate: a record that says ok and an exit status that does not: failed" {
+    stand_in
+    printf '[ -z "%skvm" ] || exit 134\n' '$' >> fake
+    nb "${TOUCH[@]}" --json
+    [ "$status" -eq 1 ]
+    jq -e '.runs[0].status == "failed" and .runs[0].reason == "exit 134 without a message"' <<< "$output"
+}
+
+@test "validate: what only one side has is off: a guest's count, a phase, the hash" {
+    for change in 'del(.phases[2].counters.guest_faults)' '.phases += [.phases[2] | .name = "more"]' \
+        '.memory_hash = null'; do
+        stand_in "$change"
+        nb "${TOUCH[@]}" --json
+        [ "$status" -eq 1 ]
+        jq -e '.summary.off == 1' <<< "$output"
+    done
+}
+
 @test "validate: nothing can run here: skipped, exit 77" {
     printf '#!/bin/sh\necho "nestbed: open /dev/kvm: no such file" >&2\nexit 69\n' > fake
     chmod +x fake
