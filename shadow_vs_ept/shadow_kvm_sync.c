@@ -65,8 +65,7 @@ static void prefetch_table(struct kmmu *k, struct kpage *p, unsigned idx)
     }
 }
 
-/* The frames [from, to) of a direct page, as far as the host has them. False: it lacks the first.
- * */
+/* The frames [from, to) of a direct page, as far as the host has them. False: not even the first. */
 static bool prefetch_run(struct kmmu *k, struct kpage *p, unsigned from, unsigned to)
 {
     unsigned i = from;

@@ -148,6 +148,13 @@ static const char *emulated(const json_t *machine)
                : "";
 }
 
+/* " (lo to hi)", nothing where one round has no spread. */
+static void spread(FILE *f, struct interval ns)
+{
+    if (isfinite(ns.lo) && isfinite(ns.hi))
+        fprintf(f, " (%.0f to %.0f)", 1e9 * ns.lo, 1e9 * ns.hi);
+}
+
 static void host_fact(const struct results *r, json_t *f)
 {
     const json_t *m = host_machine(r);
@@ -160,9 +167,11 @@ static void host_fact(const struct results *r, json_t *f)
             json_string_value(json_object_get(m, "backend")), emulated(m));
     for (unsigned i = 0; i < exits_nprobes; i++) {
         struct interval v;
-        if (on_host(r, &exits_probes[i], &v))
-            fprintf(t, "| %s | %u | %.0f (%.0f to %.0f) |\n", exits_probes[i].event,
-                    exits_probes[i].ring, 1e9 * v.mid, 1e9 * v.lo, 1e9 * v.hi);
+        if (!on_host(r, &exits_probes[i], &v))
+            continue;
+        fprintf(t, "| %s | %u | %.0f", exits_probes[i].event, exits_probes[i].ring, 1e9 * v.mid);
+        spread(t, v);
+        fputs(" |\n", t);
     }
     fclose(t);
     fact(f, "exits.host", FACT_MEASURED, "%s", text);
@@ -209,9 +218,12 @@ static void say_host(const struct results *r, FILE *f)
             json_string_value(json_object_get(m, "backend")), emulated(m));
     for (unsigned i = 0; i < exits_nprobes; i++) {
         struct interval v;
-        if (on_host(r, &exits_probes[i], &v))
-            fprintf(f, "  %-40s ring %u %12.0f  (%.0f..%.0f)\n", exits_probes[i].event,
-                    exits_probes[i].ring, 1e9 * v.mid, 1e9 * v.lo, 1e9 * v.hi);
+        if (!on_host(r, &exits_probes[i], &v))
+            continue;
+        fprintf(f, "  %-40s ring %u %12.0f ", exits_probes[i].event, exits_probes[i].ring,
+                1e9 * v.mid);
+        spread(f, v);
+        fputc('\n', f);
     }
 }
 
