@@ -2,13 +2,11 @@
  *
  * In this order, because what is counted depends on it:
  *   1  walk the guest's tables. The fault is the guest's own: done (KPF_GUEST). Else set A, and D
- *   for a
- *      store, as hardware would.
+ *      for a store, as hardware would.
  *   2  a store through a read-only sPTE to a tracked table: emulate.
  *   3  have the host map the frame. A load of a frame nobody wrote maps the page of zeroes,
- *   read-only. A
- *      store to such a frame makes the host replace it, which drops every sPTE of it, so that the
- *      fault must be taken again.
+ *      read-only. A store to such a frame makes the host replace it, which drops every sPTE of it,
+ *      so that the fault must be taken again.
  *   4  link the shadow pages on the way, found or made; each used one is not flooded.
  *   5  make the leaf, then prefetch around it unless the leaf was right already.
  *
