@@ -36,7 +36,7 @@ enum labvm_kind {
     LABVM_BEGIN,  /* the job starts */
     LABVM_OUT,    /* a piece of its stdout */
     LABVM_ERRORS, /* of its stderr */
-    LABVM_STATUS, /* it ended: exit code, 4 bytes */
+    LABVM_STATUS, /* it ended: exit code, 0 to 255, 4 bytes */
     LABVM_NOTE,   /* init cannot go on: why */
     LABVM_DONE,   /* every job has ended */
     LABVM_KINDS

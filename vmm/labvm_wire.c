@@ -172,6 +172,16 @@ static bool of_running(const struct labvm_stream *s, const struct labvm_frame *f
     return s->running && f->job == s->next;
 }
 
+/* An exit status: anything else would be cut to one, and could then look like success. */
+static bool is_status(const struct labvm_frame *f)
+{
+    int status;
+    if (f->bytes != sizeof status)
+        return false;
+    memcpy(&status, f->data, sizeof status);
+    return status >= 0 && status <= 255;
+}
+
 /* One line of plain text, whatever the frame holds. */
 static void take_note(const struct labvm_frame *f, char *err, size_t errlen)
 {
@@ -200,7 +210,7 @@ static bool take(struct labvm_stream *s, const struct labvm_frame *f, char *err,
             return true;
         return refuse(err, errlen, "a job printed too much", f);
     case LABVM_STATUS:
-        if (!of_running(s, f) || f->bytes != sizeof s->jobs->status)
+        if (!of_running(s, f) || !is_status(f))
             return refuse(err, errlen, "a status of no job", f);
         end(s, f);
         return true;

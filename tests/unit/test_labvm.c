@@ -191,6 +191,25 @@ static void test_stream_out_of_order(void **state)
                      5);
 }
 
+/* A status that an exit would cut to 0 is damage, not success. */
+static void test_stream_status(void **state)
+{
+    static const int statuses[] = {0, 255, 256, -1, 1 << 30};
+    (void)state;
+    for (unsigned i = 0; i < sizeof statuses / sizeof *statuses; i++) {
+        struct bytes b;
+        struct receiver h;
+        receiver_init(&h);
+        begin(&b);
+        frame(&b, LABVM_BEGIN, 0, "", 0);
+        frame(&b, LABVM_STATUS, 0, &statuses[i], sizeof statuses[i]);
+        fclose(b.f);
+        assert_int_equal(feed(&h, b.data, b.n), i < 2);
+        receiver_free(&h);
+        free(b.data);
+    }
+}
+
 static void test_stream_note(void **state)
 {
     (void)state;
@@ -469,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_stream_with_a_changed_byte),
         cmocka_unit_test(test_stream_cut_short),
         cmocka_unit_test(test_stream_out_of_order),
+        cmocka_unit_test(test_stream_status),
         cmocka_unit_test(test_stream_note),
         cmocka_unit_test(test_stream_bounds_output),
         cmocka_unit_test(test_plan),
