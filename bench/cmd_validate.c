@@ -44,7 +44,7 @@ static const struct argp_option options[] = {
     {"set", KEY_SET, "KEY=VALUE", 0,
      "Set a parameter of the workload named last, or guest.flush_ceiling=N for all", 0},
     {"targets", KEY_TARGETS, "LIST", 0,
-     "Machines that count: labvm, host or both (default labvm,host)", 0},
+     "Machines that count: labvm, host or labvm,host (default labvm,host)", 0},
     {"quick", KEY_ALL_QUICK, 0, 0, "Only the workloads that change their tables most", 0},
     {"mem", KEY_MEM, "SIZE", 0, "Memory of every guest (default 64M)", 0},
     {"seed", KEY_SEED, "N", 0, "Seed of every guest (default 42)", 0},

@@ -173,6 +173,7 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_CPU:
         o->cpu_name = arg;
+        o->given |= GIVEN_CPU;
         return 0;
     case KEY_GUEST_PAGE:
         page_option("--guest-page", arg, &o->vm.guest_page);
@@ -196,6 +197,7 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_HOST_MEM:
         size_option("--host-mem", arg, &o->vm.host_mem);
+        o->given |= GIVEN_HOST_MEM;
         return 0;
     case KEY_SEED:
         if (!parse_u64(arg, &o->vm.seed))
@@ -334,6 +336,11 @@ static void settle_host_mem(struct vm_config *vm)
 /* Options that only one kind of engine has. */
 static void check_engine(struct options *o)
 {
+    static const struct {
+        unsigned bit;
+        const char *flag;
+    } model_only[] = {
+        {GIVEN_CPU, "--cpu"}, {GIVEN_HOST_LEVELS, "--host-levels"}, {GIVEN_HOST_MEM, "--host-mem"}};
     const char *name = o->engine->name;
     if (!o->engine->real) {
         if (o->vm.timeout > 0 || o->vm.reload_kvm)
@@ -341,9 +348,12 @@ static void check_engine(struct options *o)
                 o->vm.reload_kvm ? "--reload-kvm" : "--timeout", name);
         return;
     }
-    if (o->vm.events)
-        die(NB_USAGE, "--set run.events: the host cannot see into a running guest; use --engine "
-                      "model");
+    for (unsigned i = 0; i < ARRAY_SIZE(model_only); i++)
+        if (o->given & model_only[i].bit)
+            die(NB_USAGE,
+                "%s: engine %s has the processor and memory of a real host; only --engine "
+                "model takes it",
+                model_only[i].flag, name);
     if (o->vm.reload_kvm && !(o->given & GIVEN_PAGING))
         die(NB_USAGE, "--reload-kvm: say which mode, as in --paging shadow --reload-kvm");
     if (!(o->given & GIVEN_PAGING))
@@ -382,6 +392,9 @@ static bool set_flag(const char *kv)
 
 static void set_events(struct options *o, const char *file)
 {
+    if (o->engine->real)
+        die(NB_USAGE, "--set run.events: the host cannot see into a running guest; use --engine "
+                      "model");
     if (o->vm.events)
         die(NB_USAGE, "--set run.events: given twice");
     o->vm.events = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");

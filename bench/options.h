@@ -52,6 +52,8 @@ enum {
     GIVEN_HOST_LEVELS = 16,
     GIVEN_SEED = 32,
     GIVEN_MEM = 64,
+    GIVEN_CPU = 128,
+    GIVEN_HOST_MEM = 256,
 };
 
 extern const struct argp opt_program; /* --engine --workload --set --trace */

@@ -266,7 +266,8 @@ static void set_config(json_t *j, const struct options *o, const struct result *
              : must(json_pack("{ss ss}", "name", vm->cpu->name, "source", vm->cpu->source)));
     set(j, "pages",
         pair(text(page_mode_name(vm->guest_page)), text(page_mode_name(vm->host_page))));
-    set(j, "levels", pair(json_integer(vm->levels), json_integer(vm->host_levels)));
+    set(j, "levels",
+        pair(json_integer(vm->levels), real ? json_null() : json_integer(vm->host_levels)));
     set(j, "mem", pair(json_count(vm->mem), real ? json_null() : json_count(vm->host_mem)));
     set(j, "numa", text(numa_policy_name(&vm->numa, numa, sizeof numa)));
     set(j, "flush_ceiling", json_integer(vm->flush_ceiling));

@@ -161,9 +161,11 @@ static void print_arguments(const json_t *r)
     snprintf(both, sizeof both, "guest %s, host %s", json_string_value(at(r, "pages", "guest")),
              json_string_value(at(r, "pages", "host")));
     arg("pages", both);
-    snprintf(both, sizeof both, "guest %d, host %d",
-             (int)json_integer_value(at(r, "levels", "guest")),
-             (int)json_integer_value(at(r, "levels", "host")));
+    int n =
+        snprintf(both, sizeof both, "guest %d", (int)json_integer_value(at(r, "levels", "guest")));
+    if (!is_real(r))
+        snprintf(both + n, sizeof both - (size_t)n, ", host %d",
+                 (int)json_integer_value(at(r, "levels", "host")));
     arg("levels", both);
     arg_size("mem", at(r, "mem", "guest"));
     if (is_real(r))

@@ -61,6 +61,7 @@ static void build(struct command *c, const struct vm_config *cfg, const struct p
     add(c, "--set=guest.flush_ceiling=%u", cfg->flush_ceiling);
     add(c, "--set=host.backing=%s", backing_kind_name(cfg->backing));
     add(c, "--set=run.hash=%d", cfg->hash);
+    add(c, "--set=run.check=%d", cfg->check);
     for (char *const *w = prog->words; *w; w++)
         add(c, "%s", *w);
 }

@@ -194,14 +194,18 @@ with_kvm() {
     fail_line 64 "--smp"
     nb boot --mem 100 "$guest/info.flat"
     fail_line 64 "--mem"
-    nb boot --mem 1M "$guest/info.flat"
-    fail_line 64 "--mem"
     nb boot --timeout never "$guest/info.flat"
     fail_line 64 "--timeout"
     nb boot --env NOVALUE "$guest/info.flat"
     fail_line 64 "KEY=VALUE"
     nb boot --initrd none "$guest/info.flat"
     fail_line 66 "--initrd none"
+}
+
+@test "an image larger than the guest is refused" {
+    with_kvm
+    nb boot --mem 1M "$guest/info.flat"
+    fail_line 64 "--mem"
 }
 
 @test "without /dev/kvm: 69 and what to do" {

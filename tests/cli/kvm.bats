@@ -98,6 +98,7 @@ other_mode() {
 }
 
 @test "kvm: sizes no guest can have are refused" {
+    need_kvm
     nb run --engine kvm --mem 300G "${TOUCH[@]}"
     fail_line 64 "256G"
     nb run --engine kvm --mem 2M "${TOUCH[@]}"
@@ -141,4 +142,18 @@ other_mode() {
     grep -q '<user_entry>:' all.txt
     run grep -E '%[xyz]mm|%st|%mm[0-7]' all.txt
     [ "$status" -eq 1 ]
+}
+
+@test "kvm: what only the model has is refused" {
+    local flag
+    for flag in "--cpu skx" "--host-levels 5" "--host-mem 1G"; do
+        # Two words.
+        # shellcheck disable=SC2086
+        nb "${KVM[@]}" "${TOUCH[@]}" $flag
+        fail_line 64 "${flag%% *}"
+    done
+    nb "${KVM[@]}" "${TOUCH[@]}" --set run.events=-
+    fail_line 64 "run.events"
+    nb run --engine model --timeout 5 "${TOUCH[@]}"
+    fail_line 64 "--timeout"
 }
