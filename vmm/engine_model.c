@@ -215,9 +215,9 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
         h->kernel = gk_boot(h, &gc);
     if (h->kernel)
         return NB_OK;
-    snprintf(err, errlen,
-             "a guest of %llu bytes is too small for its kernel; give it more with --mem",
-             (unsigned long long)c->mem);
+    char size[24];
+    snprintf(err, errlen, "a guest of %s is too small for its kernel: try --mem 64M",
+             format_size(c->mem, size, sizeof size));
     return NB_USAGE;
 }
 

@@ -97,9 +97,8 @@ static int check_config(const struct vm_config *c, char *err, size_t n)
         return NB_USAGE;
     }
     if (c->mem <= gk_reserved_bytes(c->mem)) {
-        snprintf(err, n,
-                 "a guest of %llu bytes is too small for its kernel; give it more with --mem",
-                 (unsigned long long)c->mem);
+        snprintf(err, n, "a guest of %s is too small for its kernel: try --mem 64M",
+                 format_size(c->mem, size, sizeof size));
         return NB_USAGE;
     }
     return NB_OK;
