@@ -136,16 +136,28 @@ static void constants_table(const json_t *doc)
     table_free(t);
 }
 
+/* What else decides, when there is some of it. */
+static void also(const json_t *summary, const char *key, const char *text)
+{
+    json_int_t n = json_integer_value(json_object_get(summary, key));
+    if (n)
+        printf(", %" JSON_INTEGER_FORMAT " %s", n, text);
+}
+
 static void summary_lines(const json_t *doc)
 {
     const json_t *s = json_object_get(doc, "summary");
     bool good = validate_passed(doc);
     printf("\n%s%" JSON_INTEGER_FORMAT " equal, %" JSON_INTEGER_FORMAT
-           " within %d %%, %" JSON_INTEGER_FORMAT " off%s, %" JSON_INTEGER_FORMAT
-           " unseen by one side  [predicted: exact; counted: counted]\n",
+           " within %d %%, %" JSON_INTEGER_FORMAT " off",
            color(good ? STYLE_GOOD : STYLE_BAD), json_integer_value(json_object_get(s, "equal")),
            json_integer_value(json_object_get(s, "within")), VALIDATE_PERCENT,
-           json_integer_value(json_object_get(s, "off")), color(STYLE_PLAIN),
+           json_integer_value(json_object_get(s, "off")));
+    also(s, "constants_off", "constants of boot off");
+    also(s, "failed", "runs failed");
+    printf("%s", color(STYLE_PLAIN));
+    also(s, "skipped", "runs skipped");
+    printf(", %" JSON_INTEGER_FORMAT " unseen by one side  [predicted: exact; counted: counted]\n",
            json_integer_value(json_object_get(s, "unseen")));
 }
 

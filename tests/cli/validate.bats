@@ -182,6 +182,7 @@ verdict() {
     nb "${TOUCH[@]}" --workload forkcow --set procs=1 --set pages=16
     [ "$status" -eq 1 ]
     [[ "$output" == *"off: not the same in every run"* ]]
+    [[ "$output" == *" 0 off, 1 constants of boot off, "*" unseen by one side"* ]]
 }
 
 @test "validate: separated fields: a head, the fields of every row, null is empty" {
