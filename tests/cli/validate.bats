@@ -231,6 +231,7 @@ verdict() {
     [[ "$output" == *"model and real KVM: of "*" 0 off"* ]]
     jq -e '."validate.off".text == "0" and ."validate.off".measured' results/2*/facts.json
     jq -e '."validate.table".text | test("host, .* paging")' results/2*/facts.json
+    jq -e '."validate.verdict".text == "holds on the host alone"' results/2*/facts.json
     "$nestbed" bench export results/2* copy
     [ -z "$(ls copy/cells)" ] # what a KVM counts belongs to its machine
 }
