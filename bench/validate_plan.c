@@ -26,7 +26,7 @@ static const struct {
     {"btree", false, {"keys=50000", "ops=10000"}},
     {"chase", false, {"size=4M", "stride=256", "hops=20000"}},
     {"churn", true, {"size=2M", "updates=50", "accesses=40000"}},
-    {"forkcow", true, {"procs=4", "pages=1024"}},
+    {"forkcow", true, {"procs=4", "pages=2048"}}, /* tables enough to be flooded */
     {"gups", false, {"size=4M", "updates=20000"}},
     {"stream", false, {"size=4M", "stride=64", "passes=2"}},
     {"switch", true, {"procs=4", "size=512K", "burst=100", "switches=400"}},
