@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -83,51 +82,13 @@ static int initramfs(const struct labvm_parts *p, const struct labvm_job *jobs, 
     return -1;
 }
 
-/* ---- signals ---- */
-
-static volatile sig_atomic_t caught;
-static void on_signal(int sig) { caught = sig; }
-static const int watched[] = {SIGINT, SIGTERM, SIGHUP};
-
-struct signals {
-    struct sigaction old[ARRAY_SIZE(watched)];
-    sigset_t mask; /* as it was: in force while we wait */
-};
-
-/* Blocked except while waiting, so that none is lost between a look at `caught` and the wait. */
-static void catch_signals(struct signals *s)
-{
-    struct sigaction sa = {.sa_handler = on_signal};
-    sigset_t block;
-    sigemptyset(&sa.sa_mask);
-    sigemptyset(&block);
-    caught = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++) {
-        sigaction(watched[i], NULL, &s->old[i]);
-        if (s->old[i].sa_handler != SIG_IGN)
-            sigaction(watched[i], &sa, NULL);
-        sigaddset(&block, watched[i]);
-    }
-    sigprocmask(SIG_BLOCK, &block, &s->mask);
-}
-
-static void release_signals(struct signals *s)
-{
-    int sig = caught;
-    for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
-        sigaction(watched[i], &s->old[i], NULL);
-    sigprocmask(SIG_SETMASK, &s->mask, NULL);
-    if (sig)
-        raise(sig); /* QEMU is gone: now it may end us */
-}
-
 /* ---- the loop ---- */
 
 struct run {
     const struct labvm_config *cfg;
     struct labvm_qemu qemu;
     struct labvm_stream stream;
-    struct signals signals;
+    struct labvm_signals signals;
     double deadline; /* 0: none */
     char tail[CONSOLE_TAIL + 1];
     size_t ntail;
@@ -201,7 +162,7 @@ static int wait_input(struct run *r, struct pollfd *fd, nfds_t n)
     }
     if (ppoll(fd, n, limit, &r->signals.mask) < 0 && errno != EINTR)
         die(NB_FAIL, "ppoll: %s", strerror(errno));
-    return caught ? NB_SIGINT : NB_OK;
+    return labvm_signals_caught() ? NB_SIGINT : NB_OK;
 }
 
 static int follow(struct run *r)
@@ -262,7 +223,7 @@ static int run_plan(struct run *r, const struct labvm_parts *parts, bool termina
     if (m.initrd < 0)
         return NB_FAIL;
     size_machine(&m, r->cfg, jobs, r->stream.njobs);
-    catch_signals(&r->signals);
+    labvm_signals_catch(&r->signals);
     if (r->cfg->timeout > 0)
         r->deadline = now() + r->cfg->timeout;
     if (labvm_qemu_start(&r->qemu, parts, r->cfg, &m, r->err, r->errlen)) {
@@ -271,7 +232,7 @@ static int run_plan(struct run *r, const struct labvm_parts *parts, bool termina
     }
     close(m.initrd);
     labvm_stream_free(&r->stream);
-    release_signals(&r->signals);
+    labvm_signals_release(&r->signals);
     if (code == NB_TIMEOUT)
         snprintf(r->err, r->errlen, "the lab machine was ended after %g s (--timeout), in job %zu",
                  r->cfg->timeout, r->stream.next + 1);

@@ -20,6 +20,7 @@
 #ifndef NB_VMM_LABVM_INTERNAL_H
 #define NB_VMM_LABVM_INTERNAL_H
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -119,12 +120,31 @@ struct labvm_module {
 };
 extern const struct labvm_module labvm_modules[];
 extern const unsigned labvm_nmodules;
-#define LABVM_AMD "kvm-amd" /* loaded with npt= when a job needs it */
+#define LABVM_AMD "kvm-amd"                     /* loaded with npt= when a job needs it */
+#define LABVM_PACKAGE "linux-image-cloud-amd64" /* Debian's; depends on the kernel of the day */
 
-/* Find all parts, fetching the kernel when it is not cached. NB_OK or NB_NODEVICE. */
+/* Find all parts, fetching the kernel when it is not cached. NB_OK; NB_NODEVICE; NB_SIGINT, when
+ * a signal that somebody handles ended the fetch. */
 int labvm_parts(struct labvm_parts *, bool quiet, char *err, size_t errlen);
+/* The cache's folder, absolute. False: no variable names one. */
+bool labvm_cache_folder(char *path, size_t n);
+/* The newest kernel in it whose files are whole. */
+bool labvm_cached_kernel(char *folder, size_t n);
+/* Fetch and unpack the kernel (labvm_fetch.c); codes of labvm_parts(). */
+int labvm_fetch(bool quiet, char *err, size_t errlen);
 /* A program in PATH. */
 bool labvm_in_path(const char *tool, char *where, size_t n);
+
+/* ---- signals that end us, held back until what we started has been put away (labvm_signals.c) ---- */
+enum { LABVM_SIGNALS = 3 }; /* SIGINT, SIGTERM, SIGHUP */
+struct labvm_signals {
+    struct sigaction old[LABVM_SIGNALS];
+    sigset_t mask; /* as it was: in force while we wait, with ppoll() */
+};
+void labvm_signals_catch(struct labvm_signals *);
+bool labvm_signals_caught(void);
+/* As before; one that was caught is sent again, and may end us now. */
+void labvm_signals_release(struct labvm_signals *);
 
 /* ---- QEMU (labvm_qemu.c) ---- */
 struct labvm_qemu {
