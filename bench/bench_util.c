@@ -164,6 +164,18 @@ void make_dirs(const char *path)
     free(s);
 }
 
+void need_folder(const char *option, const char *dir)
+{
+    make_dirs(dir);
+    char *path = strf("%s/.nestbed-XXXXXX", dir);
+    int fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        die(NB_IOERR, "%s: cannot write into folder %s: %s", option, dir, strerror(errno));
+    close(fd);
+    unlink(path);
+    free(path);
+}
+
 FILE *outfile_open(struct outfile *o, char *path)
 {
     *o = (struct outfile){.path = path};

@@ -25,6 +25,9 @@ char *read_fd(int fd, size_t *len); /* from its beginning */
 void write_file(const char *path, const void *data, size_t len);
 void write_json(const char *path, const json_t *, size_t flags);
 void make_dirs(const char *path); /* mkdir -p; dies with NB_IOERR */
+/* Before a long measurement: end with NB_IOERR unless files can be made in this folder, which is made
+ * if need be. `option`: what named it, for the message. */
+void need_folder(const char *option, const char *dir);
 
 /* A stream into memory that write_file()s itself. */
 struct outfile {

@@ -229,11 +229,18 @@ static char *text_of(const struct calibration *c, void (*write)(const struct cal
     return text;
 }
 
+/* Where a file lies; freed by the caller. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? strf(".") : slash == path ? strf("/") : strf("%.*s", (int)(slash - path), path);
+}
+
 /* False: no figure; it has been said why. */
 static bool write_evidence(const struct calibration *c, const char *ini)
 {
     char *stem = strf("%.*s", (int)(strlen(ini) - 4), ini), *slash = strrchr(stem, '/');
-    char *dir = slash ? strf("%.*s", (int)(slash - stem), stem) : strf(".");
+    char *dir = folder_of(stem);
     char *path = strf("%s.json", stem), *tsv = text_of(c, cal_write_tsv);
     struct figure g = {.stem = slash ? slash + 1 : stem,
                        .caption = "Latency of dependent loads against the number of lines",
@@ -241,7 +248,7 @@ static bool write_evidence(const struct calibration *c, const char *ini)
                        .script = calibrate_gp};
     json_t *j = cal_json(c);
     write_json(path, j, RECORD_JSON_FLAGS);
-    bool drawn = fig_draw(&g, *dir ? dir : "/", tsv) == NB_OK;
+    bool drawn = fig_draw(&g, dir, tsv) == NB_OK;
     json_decref(j);
     free(stem);
     free(dir);
@@ -275,16 +282,27 @@ static void print_level(const char *what, const struct tlb_level *l)
         fprintf(stderr, "  %-26s not found\n", what);
 }
 
+static void print_events(const struct calibration *c)
+{
+    const char *unit = c->nested ? "instructions" : "ns";
+    struct interval v;
+    if (!c->machine)
+        fprintf(stderr, "  events not measured: %s\n", c->why);
+    for (unsigned i = 0; i < exits_nprobes; i++)
+        if (exits_cost(c->machine, exits_probes[i].name, &v))
+            fprintf(stderr, "  %-34s ring %u %12.0f %s\n", exits_probes[i].event,
+                    exits_probes[i].ring, v.mid, unit);
+}
+
 static void say(const struct calibration *c, const char *out, bool drawn)
 {
     fprintf(stderr, "%s: %.3f ns a cycle\n", c->model, c->cycle.mid);
     print_level("first-level TLB, 4 KiB", &c->tlb.l1);
     print_level("second-level TLB, 4 KiB", &c->tlb.l2);
     print_level("first-level TLB, 2 MiB", &c->tlb.l1_2m);
-    if (!c->machine)
-        fprintf(stderr, "  events not measured: %s\n", c->why);
+    print_events(c);
     fprintf(stderr, "written: %s, beside it .json%s\n", out,
-            drawn ? ", .tsv and a figure (.gp, .svg, .png)" : "");
+            drawn ? ", .tsv and a figure (.gp, .svg, .png, style.gp)" : "");
 }
 
 static int cmd_calibrate(int argc, char **argv)
@@ -301,6 +319,11 @@ static int cmd_calibrate(int argc, char **argv)
         die(NB_USAGE,
             "calibrate: -x does not apply: the preset is an INI file, --json its evidence");
     options_output(&a.common);
+    if (a.out) {
+        char *dir = folder_of(a.out);
+        need_folder("-o", dir);
+        free(dir);
+    }
     measure(&a, &c);
     char *ini = text_of(&c, cal_write_ini);
     check_preset(ini);

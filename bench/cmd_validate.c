@@ -5,6 +5,7 @@
 
 #include "bench/bench.h"
 #include "bench/bench_proc.h"
+#include "bench/bench_util.h"
 #include "bench/command.h"
 #include "bench/options.h"
 #include "bench/record.h"
@@ -236,6 +237,8 @@ static int cmd_validate(int argc, char **argv)
     options_output(&a.common);
     if (a.v.nguests == 0)
         validation_defaults(&a.v, a.quick);
+    if (a.figure)
+        need_folder("--figure", a.figure);
     procs_interrupt();
     json_t *doc = validate_new(a.v.seed, a.v.mem);
     int code = validation_run(&a.v, doc);
