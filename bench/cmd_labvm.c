@@ -1,8 +1,10 @@
 /* cmd_labvm.c: `nestbed labvm prepare|run|shell`: the lab machine by hand. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/base.h"
 #include "bench/command.h"
@@ -120,13 +122,24 @@ static const struct argp argp = {
         "prepare  fetch its kernel (a Debian package) into the cache, and say what it is made of\n"
         "run      run nestbed commands in it, one boot for all; their output and the first exit "
         "status that is not 0 are passed on\n"
-        "shell    an interactive shell in it, with nestbed in PATH; exit, or ctrl-a x, ends it\n\n"
+        "shell    an interactive shell in it, with nestbed in PATH; exit, or ctrl-a x, ends it. "
+        "Commands on a standard input that is no terminal are read to their end, then run\n\n"
         "Example: nestbed labvm run -p shadow -- run --engine kvm --workload touch\n"
-        "         nestbed labvm run -- doctor + list engines\n"
+        "         nestbed labvm run -- exits --probe pio3 + list engines\n"
         "         nestbed labvm shell --paging ept\n\n"
         "The cache is $NESTBED_CACHE, else $XDG_CACHE_HOME/nestbed, else ~/.cache/nestbed."};
 
 /* ---- jobs ---- */
+
+/* A typing error is said before the machine boots. `status`, `where`: of a plan's line, or usage. */
+static void check_command(const char *name, int status, const char *where)
+{
+    if (name[0] == '-' || strcmp(name, "help") == 0 || REG_FIND(command, name))
+        return;
+    const char *near = REG_NEAREST(command, name);
+    die(status, "%s: unknown command '%s'%s%s%s (nestbed --help lists them)", where, name,
+        near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
 
 static void add_job(struct jobs *jobs, const char *paging, char **argv, size_t argc)
 {
@@ -150,6 +163,7 @@ static void jobs_of_words(struct jobs *jobs, const struct lab_options *o)
             continue;
         if (i == from)
             die(NB_USAGE, "labvm run: a command is missing: nestbed labvm run -- list engines");
+        check_command(o->words[from], NB_USAGE, "labvm run");
         add_job(jobs, o->paging, o->words + from, (size_t)(i - from));
         from = i + 1;
     }
@@ -158,29 +172,37 @@ static void jobs_of_words(struct jobs *jobs, const struct lab_options *o)
 /* A line is words between blanks; "shadow:" or "ept:" before them is the paging of this line. */
 static void job_of_line(struct jobs *jobs, const struct lab_options *o, char *line, unsigned number)
 {
-    char *words[MAX_LINE_WORDS], *save = NULL;
+    char *words[MAX_LINE_WORDS], *save = NULL, where[256];
     const char *paging = o->paging;
     size_t n = 0;
+    snprintf(where, sizeof where, "%s:%u", o->plan, number);
     line[strcspn(line, "#\n")] = 0;
     for (char *p = strtok_r(line, " \t\r", &save); p; p = strtok_r(NULL, " \t\r", &save)) {
         if (n == 0 && (strcmp(p, "ept:") == 0 || strcmp(p, "shadow:") == 0))
             paging = *p == 'e' ? "ept" : "shadow";
+        else if (n == 0 && p[strlen(p) - 1] == ':')
+            die(NB_DATAERR, "%s: '%s' is no paging mode: ept: or shadow:", where, p);
         else if (n < MAX_LINE_WORDS)
             words[n++] = p;
         else
             die(NB_DATAERR, "%s:%u: more than %d words", o->plan, number, MAX_LINE_WORDS);
     }
-    if (n)
+    if (n) {
+        check_command(words[0], NB_DATAERR, where);
         add_job(jobs, paging, words, n);
+    }
 }
 
 static void jobs_of_file(struct jobs *jobs, const struct lab_options *o)
 {
     char line[MAX_LINE];
     unsigned number = 0;
+    struct stat st;
     FILE *f = fopen(o->plan, "re");
     if (!f)
-        die(NB_NOINPUT, "cannot open the plan %s", o->plan);
+        die(NB_NOINPUT, "cannot open the plan %s: %s", o->plan, strerror(errno));
+    if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode))
+        die(NB_NOINPUT, "the plan %s is a folder, not a file", o->plan);
     while (fgets(line, sizeof line, f)) {
         number++;
         if (!strchr(line, '\n') && !feof(f))
@@ -237,7 +259,7 @@ static void show(void *ctx, unsigned job, const char *paging)
 static int run(struct lab_options *o)
 {
     struct jobs jobs = {0};
-    char err[512] = "";
+    char err[1024] = "";
     int code, status;
     if (o->plan && o->nwords)
         die(NB_USAGE, "labvm run: either --plan or a command");
@@ -258,7 +280,7 @@ static int run(struct lab_options *o)
 static int cmd_labvm(int argc, char **argv)
 {
     struct lab_options o = {.cfg.timeout = 600, .paging = "ept", .icount = -1};
-    char err[512] = "";
+    char err[1024] = "";
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
     if (!o.action)
         die(NB_USAGE, "labvm: which action? prepare, run or shell (nestbed labvm --help)");

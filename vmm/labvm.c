@@ -50,9 +50,35 @@ static bool add_plan(struct cpio *c, const struct labvm_job *jobs, size_t njobs)
     return ok;
 }
 
-static bool add_shell(struct cpio *c)
+/* A serial line drops what is sent before anyone listens, and has no end: input that is no terminal
+ * goes in as a file. */
+static bool add_input(struct cpio *c, char *err, size_t errlen)
+{
+    size_t n = 0;
+    ssize_t r = 1;
+    bool ok = false;
+    char *text = malloc(LABVM_MAX_INPUT + 1);
+    if (!text)
+        die(NB_INTERNAL, "out of memory for the shell's input");
+    while (r > 0 && n <= LABVM_MAX_INPUT)
+        if ((r = read(STDIN_FILENO, text + n, LABVM_MAX_INPUT + 1 - n)) > 0)
+            n += (size_t)r;
+    if (r < 0)
+        snprintf(err, errlen, "labvm shell cannot read standard input: %s", strerror(errno));
+    else if (n > LABVM_MAX_INPUT)
+        snprintf(err, errlen, "labvm shell takes at most %d MiB of standard input",
+                 LABVM_MAX_INPUT >> 20);
+    else
+        ok = cpio_file(c, &LABVM_INPUT[1], 0644, text, n);
+    free(text);
+    return ok;
+}
+
+static bool add_shell(struct cpio *c, char *err, size_t errlen)
 {
     char path[512];
+    if (!isatty(STDIN_FILENO) && !add_input(c, err, errlen))
+        return false;
     return labvm_in_path("busybox", path, sizeof path) && cpio_copy(c, "bin/busybox", 0755, path) &&
            cpio_link(c, "bin/sh", "busybox") && cpio_link(c, "bin/nestbed", "/init");
 }
@@ -65,18 +91,21 @@ static int initramfs(const struct labvm_parts *p, const struct labvm_job *jobs, 
     int fd = memfd_create("initramfs", MFD_CLOEXEC), copy = fd < 0 ? -1 : dup(fd);
     struct cpio c = {.out = copy < 0 ? NULL : fdopen(copy, "w")};
     bool ok = c.out;
+    err[0] = 0;
     for (unsigned i = 0; ok && i < ARRAY_SIZE(folders); i++)
         ok = cpio_folder(&c, folders[i]);
     ok = ok && cpio_copy(&c, "init", 0755, p->nestbed) && add_modules(&c, p->kernel) &&
-         add_plan(&c, jobs, njobs) && (!shell || add_shell(&c)) && cpio_end(&c);
+         add_plan(&c, jobs, njobs) && (!shell || add_shell(&c, err, errlen)) && cpio_end(&c);
     if (c.out)
         fclose(c.out);
     if (ok)
         return fd;
-    snprintf(err, errlen,
-             "labvm cannot build its initramfs: %s unreadable, or a command of the plan is longer "
-             "than %d words",
-             p->nestbed, LABVM_MAX_WORDS);
+    if (!*err)
+        snprintf(
+            err, errlen,
+            "labvm cannot build its initramfs: %s unreadable, or a command of the plan is longer "
+            "than %d words",
+            p->nestbed, LABVM_MAX_WORDS);
     if (fd >= 0)
         close(fd);
     return -1;

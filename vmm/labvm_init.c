@@ -26,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -223,6 +224,20 @@ static void run_job(const struct labvm_frame *f)
     close(errors);
 }
 
+/* Standard input from a file, if it is there; the console then gets plain lines. */
+static bool read_from(const char *file)
+{
+    struct termios tty;
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    if (tcgetattr(STDOUT_FILENO, &tty) == 0) {
+        tty.c_oflag &= ~(tcflag_t)OPOST;
+        tcsetattr(STDOUT_FILENO, TCSANOW, &tty);
+    }
+    return dup2(fd, STDIN_FILENO) >= 0;
+}
+
 static void run_shell(const struct labvm_frame *f)
 {
     struct plan_job job;
@@ -238,7 +253,8 @@ static void run_shell(const struct labvm_frame *f)
     pid = fork();
     if (pid == 0) {
         setsid();
-        ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+        if (!read_from(LABVM_INPUT))
+            ioctl(STDIN_FILENO, TIOCSCTTY, 1);
         execl("/bin/sh", "-sh", NULL);
         _exit(127);
     }

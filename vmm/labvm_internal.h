@@ -51,6 +51,8 @@ enum {
     LABVM_PORT = 0xe9, /* I/O port of QEMU's isa-debugcon: a byte written is a byte in the stream */
 };
 
+#define LABVM_INPUT "/input" /* in the initramfs: the shell's standard input, if no terminal */
+enum { LABVM_MAX_INPUT = 16 << 20 };
 #define LABVM_MAX_GUEST (16ull << 30) /* bytes of guest memory that a machine is made for */
 
 struct labvm_head {

@@ -75,17 +75,17 @@ static void add_clock(struct command_line *c, bool icount)
 /* nolapic_timer: with instructions counted, the calibration of that timer is 200 million of them, half
  * of the time of a boot; the machine's other timer serves as well. ACPI stays: without it interrupts
  * come through the old PIC, and a KVM under TCG then may never get on. */
-static void add_kernel_options(struct command_line *c, const struct labvm_machine *m)
+static void add_kernel_options(struct command_line *c, const struct labvm_machine *m, bool verbose)
 {
     char giant[64] = "";
     if (m->giant_pages)
         snprintf(giant, sizeof giant, " hugepagesz=1G hugepages=%" PRIu64, m->giant_pages);
     add(c, "-append");
     add(c,
-        "console=ttyS0 quiet panic=-1 mitigations=off nopti nokaslr norandmaps tsc=reliable "
+        "console=ttyS0 %s panic=-1 mitigations=off nopti nokaslr norandmaps tsc=reliable "
         "nolapic_timer no_timer_check cryptomgr.notests=1 random.trust_cpu=on "
         "rcupdate.rcu_expedited=1%s NESTBED_LABVM=1",
-        giant);
+        verbose ? "loglevel=7" : "quiet", giant);
 }
 
 static void build(struct command_line *c, const struct labvm_parts *p,
@@ -111,16 +111,16 @@ static void build(struct command_line *c, const struct labvm_parts *p,
     add(c, "%s/vmlinuz", p->kernel);
     add(c, "-initrd");
     add(c, "/proc/self/fd/%d", m->initrd);
-    add_kernel_options(c, m);
+    add_kernel_options(c, m, cfg->verbose);
 }
 
 static _Noreturn void child(struct command_line *c, int console, pid_t parent)
 {
     sigset_t none;
+    if (console >= 0 || !isatty(STDIN_FILENO))
+        dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
     if (console >= 0) {
-        int null = open("/dev/null", O_RDONLY);
         setpgid(0, 0);
-        dup2(null, STDIN_FILENO);
         dup2(console, STDOUT_FILENO);
         dup2(console, STDERR_FILENO);
     }

@@ -81,6 +81,19 @@ gone() {
     fail_line 65 "many:1"
     nb labvm run --plan empty -- list cpus
     fail_line 64 "either"
+    nb labvm run --plan .
+    fail_line 66 "folder"
+}
+
+@test "labvm run: a typing error is said before anything boots" {
+    nb_with PATH=/nonexistent labvm run -- list cpus + rnu
+    fail_line 64 "did you mean 'run'"
+    printf 'list cpus\neptt: list cpus\n' > plan
+    nb_with PATH=/nonexistent labvm run --plan plan
+    fail_line 65 "plan:2: 'eptt:'"
+    printf 'shadow: lsit cpus\n' > plan
+    nb_with PATH=/nonexistent labvm run --plan plan
+    fail_line 65 "plan:1: unknown command 'lsit': did you mean 'list'"
 }
 
 @test "labvm: without QEMU, the line that installs it" {
@@ -105,6 +118,70 @@ gone() {
     fail_line 64 "at most 16G"
     nb run --engine labvm --workload touch --paging ept --reload-kvm
     fail_line 64 "reload"
+}
+
+# ---- the fetch, with a stand-in for the network ----
+# stand_in: apt-cache and apt-get in bin/, first in PATH; apt-get gives kernel.deb
+stand_in() {
+    mkdir -p bin cache
+    printf '#!/bin/sh\necho "  Depends: linux-image-1-cloud-amd64"\n' > bin/apt-cache
+    printf '#!/bin/sh\ncp "%s/kernel.deb" linux-image-1.deb\n' "$PWD" > bin/apt-get
+    chmod 755 bin/*
+    export PATH=$PWD/bin:$PATH
+}
+
+# Make kernel.deb of the kernel in the cache.
+make_deb() {
+    local from
+    from=$("$nestbed" labvm prepare | sed -n 's/^kernel *//p')
+    mkdir -p deb/DEBIAN deb/boot deb/lib/modules
+    printf 'Package: k\nVersion: 1\nArchitecture: amd64\nMaintainer: n <n@example.org>\nDescription: k\n' > deb/DEBIAN/control
+    cp "$from/vmlinuz" deb/boot/vmlinuz-1
+    cp "$from"/*.ko deb/lib/modules
+    dpkg-deb -Znone -b deb kernel.deb > /dev/null
+}
+
+@test "labvm: a signal during the fetch ends its tools, and leaves the lock alone" {
+    needs_labvm
+    stand_in
+    printf '#!/bin/sh\ntouch part\nsleep 300 &\necho $! > %s/child\nsleep 300\n' "$PWD" > bin/apt-get
+    mkdir -p cache/fetch-stale/tree
+    for signal in INT TERM; do
+        rm -f child
+        status=0
+        # a shell's background jobs ignore SIGINT; timeout's do not
+        NESTBED_CACHE=$PWD/cache timeout --preserve-status -s $signal 1 "$nestbed" labvm prepare || status=$?
+        [ "$status" -gt 128 ]
+        gone "$(cat child)"
+        [ "$(ls cache)" = lock ]
+    done
+}
+
+@test "labvm: a damaged kernel is said to be so, and replaced" {
+    needs_labvm
+    command -v dpkg-deb || skip "no dpkg-deb"
+    make_deb
+    stand_in
+    export NESTBED_CACHE=$PWD/cache
+    nb labvm prepare
+    [ "$status" -eq 0 ]
+    [ "$(find cache | sort | head -n 3 | tr '\n' ' ')" = "cache cache/linux-image-1-cloud-amd64 cache/linux-image-1-cloud-amd64/irqbypass.ko " ]
+    mv kernel.deb away.deb
+    for file in vmlinuz kvm.ko; do
+        truncate -s -5000 cache/*/$file
+        nb labvm prepare
+        [ "$status" -eq 69 ]
+        [[ "$err" == *"in the cache is damaged"*"apt-get download"*"cannot stat"* ]]
+        cp away.deb kernel.deb
+        nb labvm prepare
+        [ "$status" -eq 0 ]
+        cmp cache/*/kvm.ko deb/lib/modules/kvm.ko
+        cmp cache/*/vmlinuz deb/boot/vmlinuz-1
+        rm kernel.deb
+    done
+    : > "$(echo cache/*/vmlinuz)"
+    nb labvm run -- list cpus
+    [ "$status" -eq 69 ]
 }
 
 # ---- the machine ----
@@ -180,20 +257,24 @@ gone() {
     done
 }
 
-run_shell() {
-    local code=0
-    timeout 50 "$nestbed" labvm shell --paging shadow > out 2> err || code=$?
-    echo "status $code" >> out
+@test "labvm run -v: the kernel says on stderr what it does" {
+    needs_labvm
+    nb labvm run --no-icount -v -- list engines --names
+    [ "$status" -eq 0 ]
+    [[ "$output" == *labvm* ]]
+    [[ "$err" == *"Linux version"* ]]
 }
 
-@test "labvm shell: commands, then its exit status" {
+@test "labvm shell: commands through a pipe, each byte of them, then its exit status" {
     needs_labvm
     command -v busybox || skip "no busybox: apt-get install busybox-static"
-    # A few keys typed before there is a shell are lost: blank ones first, and all of them again.
-    while printf '\n\n\n\n\n\n\n\n%s\n' 'sed s/^/npt=/ /sys/module/kvm_amd/parameters/npt; nestbed list cpus --names; exit 3'; do
-        sleep 1
-    done | run_shell
-    grep -q 'npt=N' out
-    grep -q '^skx' out
-    grep -q 'status 3' out
+    run --separate-stderr timeout 50 "$nestbed" labvm shell --paging shadow <<- 'SHELL'
+	sed s/^/npt=/ /sys/module/kvm_amd/parameters/npt; nestbed list cpus --names
+	(exit 3)
+	SHELL
+    [ "$status" -eq 3 ]
+    [ "${lines[0]}" = npt=N ]
+    [ "$(tail -n +2 <<< "$output")" = "$("$nestbed" list cpus --names)" ]
+    run --separate-stderr timeout 50 "$nestbed" labvm shell < /dev/null
+    [ "$status" -eq 0 ]
 }
