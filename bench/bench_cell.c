@@ -126,9 +126,12 @@ const char *cell_status(int code, const char *out, size_t len, const char *error
                         char **why)
 {
     json_error_t e;
+    /* Of a plan, what a cell needs and the host lacks is no failure: NB_NODEVICE is one of a command
+     * that was given by hand. */
+    bool skipped = code == NB_SKIP || code == NB_NODEVICE;
     *record = json_loadb(out, len, 0, &e);
     *why = NULL;
-    if (code == NB_SKIP)
+    if (skipped)
         *why = strf("%s", *errors ? errors : "skipped");
     else if (code == NB_TIMEOUT)
         *why = strf("ran out of time");
@@ -139,7 +142,7 @@ const char *cell_status(int code, const char *out, size_t len, const char *error
     for (char *p = *why; p && *p && !utf8(*why); p++)
         if (*p & 0x80)
             *p = '?';
-    if (code == NB_SKIP)
+    if (skipped)
         return "skipped";
     return *why ? "failed" : "ok";
 }

@@ -92,12 +92,14 @@ static const struct argp argp = {
     .options = options,
     .parser = parse,
     .children = children,
-    .doc = "Measure what one event costs a guest: port and device access, CPUID, CR3 load, INVLPG, "
-           "page-table writes, page faults, first touch of a page.\v"
-           "Each event is repeated in batches, timed beside the same loop without it. KVM's own "
-           "statistics say what an event was made of.\n\n"
-           "Example: nestbed exits\n"
-           "Example: nestbed exits --engine labvm --json"};
+    .doc =
+        "Measure what one event costs a guest: port and device access, CPUID, CR3 load, INVLPG, "
+        "page-table writes, page faults, first touch of a page.\v"
+        "Each event is repeated in batches, timed beside the same loop without it. KVM's own "
+        "statistics say what an event was made of. Where the interval includes 0, the cost is not "
+        "resolved. Exit status 1: a probe failed; 69: there is no such KVM here.\n\n"
+        "Example: nestbed exits\n"
+        "Example: nestbed exits --engine labvm --json"};
 
 static void list(void)
 {
@@ -150,7 +152,7 @@ static json_t *measure(struct exits_args *a)
     }
     progress_end();
     if (!machines)
-        die(code == NB_NODEVICE ? NB_SKIP : code, "exits: %s", err);
+        die(code, "exits: %s", err);
     return exits_document(a->labvm ? "labvm" : "kvm", &a->cfg, machines);
 }
 

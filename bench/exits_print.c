@@ -28,22 +28,32 @@ static void cost_cell(struct table *t, double v)
     char digits[28];
     if (!isfinite(v))
         table_cell(t, "-");
+    else if (fabs(v) < 0.05) /* and not "-0.0" */
+        table_cell(t, "0");
     else if (fabs(v) < 100)
         table_cell(t, "%.1f", v);
-    else if (v < 0)
-        table_cell(t, "%.0f", v);
     else
-        table_cell(t, "%s", group_digits((uint64_t)(v + 0.5), digits, sizeof digits));
+        table_cell(t, "%s%s", v < 0 ? "-" : "",
+                   group_digits((uint64_t)(fabs(v) + 0.5), digits, sizeof digits));
 }
 
 static void count_cell(struct table *t, double v)
 {
     if (!isfinite(v))
         table_cell(t, "-");
-    else if (fabs(v) < 0.0005)
+    else if (fabs(v) < 0.005)
         table_cell(t, "0");
     else
         table_cell(t, v == floor(v) || fabs(v) >= 100 ? "%.0f" : "%.2f", v);
+}
+
+/* A cost that may as well be none is not printed as one; nothing at all in every batch is. */
+static void median_cell(struct table *t, const struct interval *v)
+{
+    if (v->lo <= 0 && v->hi >= 0 && v->lo < v->hi)
+        table_cell(t, "not resolved");
+    else
+        cost_cell(t, v->mid);
 }
 
 static void head_row(struct table *t, const char *unit)
@@ -64,7 +74,7 @@ static void probe_row(struct table *t, const json_t *machine, const json_t *p)
     exits_cost(machine, name, &v);
     table_cell(t, "%s", string(p, "event"));
     table_cell(t, "%d", (int)json_integer_value(json_object_get(p, "ring")));
-    cost_cell(t, v.mid);
+    median_cell(t, &v);
     cost_cell(t, v.lo);
     cost_cell(t, v.hi);
     for (unsigned i = 0; i < ARRAY_SIZE(shown); i++)

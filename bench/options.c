@@ -215,7 +215,8 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
 const struct argp opt_machine = {.options = machine_options, .parser = parse_machine};
 
 static const struct argp_option real_options[] = {
-    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "End a guest that has not ended by then (exit 124)", 0},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0,
+     "End a guest that has not ended by then (exit 124; labvm: its boot included)", 0},
     {"reload-kvm", KEY_RELOAD, 0, 0,
      "Reload the host's KVM module in the mode of --paging, and back afterwards (root; refused "
      "while any VM runs)",

@@ -154,10 +154,10 @@ static void print_arguments(const json_t *r)
     arg("engine", str(r, "engine"));
     arg("paging", str(r, "paging"));
     print_program(r);
-    if (is_real(r))
-        printf("ARG %-14s %s, %s\n", "backend", str(r, "backend"), str(r, "kvm_kernel"));
-    else
+    if (!is_real(r))
         arg("cpu", json_string_value(at(r, "cpu", "name")));
+    else if (*str(r, "backend")) /* a run that ended before it had one has none */
+        printf("ARG %-14s %s, %s\n", "backend", str(r, "backend"), str(r, "kvm_kernel"));
     snprintf(both, sizeof both, "guest %s, host %s", json_string_value(at(r, "pages", "guest")),
              json_string_value(at(r, "pages", "host")));
     arg("pages", both);

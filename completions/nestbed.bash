@@ -3,6 +3,8 @@
 
 _nestbed_names() { "${COMP_WORDS[0]}" list "$1" --names 2> /dev/null; }
 
+_nestbed_probes() { "${COMP_WORDS[0]}" exits --list 2> /dev/null | cut -d ' ' -f 1; }
+
 _nestbed_flags() {
     "${COMP_WORDS[0]}" "$1" --help 2> /dev/null | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+'
 }
@@ -13,7 +15,13 @@ _nestbed() {
     # --flag=value arrives as three words.
     [ "$cur" = = ] && cur=
     [ "$prev" = = ] && prev=${COMP_WORDS[COMP_CWORD - 2]}
+    case ${COMP_WORDS[1]}$prev in
+    labvm--paging | labvm-p) prev=of_labvm words='ept shadow' ;;
+    exits--engine) prev=of_exits words='kvm labvm' ;;
+    exits--probe | exits-p) prev=of_exits words=$(_nestbed_probes) ;;
+    esac
     case $prev in
+    of_labvm | of_exits) ;;
     --paging) words=$(_nestbed_names paging) ;;
     --workload) words=$(_nestbed_names workloads) ;;
     --engine) words=$(_nestbed_names engines) ;;

@@ -157,13 +157,14 @@ latest() {
 }
 
 @test "failed and skipped cells are listed and kept out of gbench.json" {
-    # Stands for nestbed: one strategy fails, one cannot run here, one works.
+    # Stands for nestbed: one strategy fails, one and a half cannot run here, the rest works.
     cat > fake <<'END'
 #!/bin/sh
 case "$*" in
 *--version*) echo "nestbed 0 (abcdef1)" ;;
 *native*) echo "out of luck" >&2; exit 1 ;;
 *shadow*) echo "no shadow here" >&2; exit 77 ;;
+*ept*--host-levels\ 5*) echo "no device" >&2; exit 69 ;;
 *) echo '{"refs":24}' ;;
 esac
 END
@@ -172,6 +173,7 @@ END
     [ "$status" -eq 1 ]
     [[ "$err" == *"FAILED refs/paging:native"*"out of luck"* ]]
     [[ "$err" == *"skipped refs/paging:shadow"*"no shadow here"* ]]
+    [[ "$err" == *"skipped refs/paging:ept"*"no device"* ]]
     dir=$(latest)
     [ "$(jq -r '.[].status' "$dir/failed.json" | sort -u | xargs)" = "failed skipped" ]
     [ "$(jq -r '.benchmarks[].name' "$dir/gbench.json" | grep -c -e native -e shadow)" -eq 0 ]

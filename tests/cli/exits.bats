@@ -46,9 +46,12 @@ as_nobody() {
     [[ "$output" == *"Example: nestbed exits"* ]]
 }
 
-@test "exits: no KVM that we may open is one line, and a skip" {
+@test "exits: no KVM that we may open, or no QEMU, is one line and status 69" {
+    run --separate-stderr env PATH=/nonexistent "$nestbed" exits --engine labvm
+    err=$stderr
+    fail_line 69 "qemu-system-x86"
     as_nobody exits --probe touch
-    fail_line 77 "/dev/kvm"
+    fail_line 69 "/dev/kvm"
 }
 
 @test "exits: touch of N pages fixes N faults, and again after the host took them" {

@@ -234,6 +234,9 @@ make_deb() {
     nb run --engine labvm --timeout 0.5 --workload touch --json
     [ "$status" -eq 124 ]
     jq -e '.outcome.status == "timeout" and .counters.exits == null and .kvm == null' <<< "$output"
+    nb run --engine labvm --timeout 0.5 --workload touch
+    [ "$status" -eq 124 ]
+    [[ "$output" != *"ARG backend"* ]]
 }
 
 @test "labvm run: QEMU killed, terminated, its parent killed: one reason, no process left" {

@@ -116,4 +116,7 @@ load common
     [ "$(completed trace rec)" = record ]
     [ "$(completed bench coll)" = collect ]
     completed bench --fil | grep -qx -e --filter
+    [ "$(completed labvm --paging "" | xargs)" = "ept shadow" ]
+    [ "$(completed exits --engine "" | xargs)" = "kvm labvm" ]
+    [ "$(completed exits --probe cr)" = cr3 ]
 }

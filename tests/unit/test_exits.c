@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "bench/bare_kvm.h"
 #include "bench/bench.h"
+#include "bench/bench_util.h"
 #include "bench/calibrate.h"
 #include "bench/exits.h"
 #include "vmm/kvm.h"
@@ -392,6 +393,46 @@ static void documents_are_checked(void **state)
     json_decref(good);
 }
 
+/* What the table says, in a buffer of its own. */
+static char *table_of(const json_t *document)
+{
+    char *text = xcalloc(1, 4096);
+    FILE *f = tmpfile();
+    assert_non_null(f);
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO);
+    dup2(fileno(f), STDOUT_FILENO);
+    exits_print_table(document);
+    fflush(stdout);
+    dup2(out, STDOUT_FILENO);
+    close(out);
+    rewind(f);
+    assert_true(fread(text, 1, 4095, f) > 0);
+    fclose(f);
+    return text;
+}
+
+static void a_cost_that_may_be_none_is_not_resolved(void **state)
+{
+    static const struct made_up_probe p[] = {{"cr3", 0.4, -0.003, 0, 0}};
+    static const struct made_up_probe q[] = {{"cr3", -1295, 0, 0, 0}, {"fill", 1.02, 0, 0, 0}};
+    struct exits_config cfg = {.batches = 10};
+    (void)state;
+    json_t *d = exits_document("kvm", &cfg, json_pack("[o]", machine("ept", false, p, 1)));
+    char *text = table_of(d); /* from -0.6 to 1.4 */
+    assert_non_null(strstr(text, "not resolved"));
+    assert_null(strstr(text, "-0.00"));
+    free(text);
+    json_decref(d);
+    d = exits_document("kvm", &cfg, json_pack("[o]", machine("ept", false, q, 2)));
+    text = table_of(d); /* from -1296 to -1294; from 0.02 to 2.02 */
+    assert_null(strstr(text, "not resolved"));
+    assert_non_null(strstr(text, " -1,295 "));
+    assert_null(strstr(text, "0.0 "));
+    free(text);
+    json_decref(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +450,7 @@ int main(void)
         cmocka_unit_test(costs_not_measured_are_assumptions),
         cmocka_unit_test(a_preset_is_read_back),
         cmocka_unit_test(documents_are_checked),
+        cmocka_unit_test(a_cost_that_may_be_none_is_not_resolved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
