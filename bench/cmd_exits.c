@@ -140,7 +140,7 @@ static bool any_failed(const json_t *document)
 
 static json_t *measure(struct exits_args *a)
 {
-    char err[512] = "";
+    char err[1024] = "";
     int code;
     json_t *machines = a->labvm ? exits_labvm(&a->cfg, &code, err, sizeof err) : json_array();
     if (!a->labvm) {

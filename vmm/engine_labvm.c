@@ -134,7 +134,7 @@ static int run(const struct vm_config *cfg, const struct program *prog, struct r
     struct labvm_config lab = {.icount = true, .timeout = cfg->timeout, .nodes = nodes(&cfg->numa)};
     struct command c = {.argc = 0};
     struct labvm_job job = {.paging = paging, .argv = c.argv};
-    char err[512] = "";
+    char err[1024] = "";
     double start = now();
     int code = check(cfg, prog, paging, err, sizeof err);
     if (code == NB_OK) {
