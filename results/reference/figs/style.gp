@@ -4,7 +4,14 @@ if (!exists("fmt")) fmt = 'svg'
 if (!exists("W")) W = 900
 if (!exists("H")) H = 440
 
-if (fmt eq 'svg') set terminal svg size W,H dynamic font 'DejaVu Sans,12' name stem background rgb 'white'
+# The name that ids inside an SVG begin with takes letters, digits and _ only.
+id = ''
+do for [i = 1:strlen(stem)] {
+    c = substr(stem, i, i)
+    id = id.(strstrt('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_', c) ? c : '_')
+}
+
+if (fmt eq 'svg') set terminal svg size W,H dynamic font 'DejaVu Sans,12' name id background rgb 'white'
 if (fmt eq 'png') set terminal pngcairo size 2*W,2*H font 'DejaVu Sans,12' fontscale 2 linewidth 2 pointscale 2
 if (fmt eq 'pdf') set terminal pdfcairo size 17.8cm,17.8cm*H/W font 'Liberation Sans,8'
 if (fmt eq 'dumb') set terminal dumb 100 28
