@@ -74,7 +74,8 @@ static void add_clock(struct command_line *c, bool icount)
 
 /* nolapic_timer: with instructions counted, the calibration of that timer is 200 million of them, half
  * of the time of a boot; the machine's other timer serves as well. ACPI stays: without it interrupts
- * come through the old PIC, and a KVM under TCG then may never get on. */
+ * come through the old PIC, and a KVM under TCG then may never get on. loglevel=1: the kernel says only
+ * what it dies of; a shell's output goes the same way. */
 static void add_kernel_options(struct command_line *c, const struct labvm_machine *m, bool verbose)
 {
     char giant[64] = "";
@@ -85,7 +86,7 @@ static void add_kernel_options(struct command_line *c, const struct labvm_machin
         "console=ttyS0 %s panic=-1 mitigations=off nopti nokaslr norandmaps tsc=reliable "
         "nolapic_timer no_timer_check cryptomgr.notests=1 random.trust_cpu=on "
         "rcupdate.rcu_expedited=1%s NESTBED_LABVM=1",
-        verbose ? "loglevel=7" : "quiet", giant);
+        verbose ? "loglevel=7" : "loglevel=1", giant);
 }
 
 static void build(struct command_line *c, const struct labvm_parts *p,

@@ -277,7 +277,7 @@ make_deb() {
 	SHELL
     [ "$status" -eq 3 ]
     [ "${lines[0]}" = npt=N ]
-    [ "$(tail -n +2 <<< "$output")" = "$("$nestbed" list cpus --names)" ]
+    diff <(tail -n +2 <<< "$output") <("$nestbed" list cpus --names)
     run --separate-stderr timeout 50 "$nestbed" labvm shell < /dev/null
     [ "$status" -eq 0 ]
 }
