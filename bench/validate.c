@@ -402,6 +402,20 @@ size_t validate_count(const json_t *doc, enum verdict v)
     return with_verdict(json_object_get(doc, "rows"), v);
 }
 
+size_t validate_zeros(const json_t *doc)
+{
+    const json_t *row, *counted;
+    size_t i, n = 0;
+    json_array_foreach(json_object_get(doc, "rows"), i, row)
+    {
+        const char *is = text_of(row, "verdict");
+        counted = json_object_get(row, "counted");
+        n += is && strcmp(is, verdict_names[VERDICT_EQUAL]) == 0 && json_is_integer(counted) &&
+             json_integer_value(counted) == 0;
+    }
+    return n;
+}
+
 static size_t runs_with(const json_t *doc, const char *status)
 {
     const json_t *run;
@@ -420,6 +434,7 @@ void validate_judge(json_t *doc)
     for (unsigned v = 0; v < VERDICTS; v++)
         json_object_set_new(summary, verdict_names[v],
                             must(json_integer((json_int_t)validate_count(doc, v))));
+    json_object_set_new(summary, "zero", must(json_integer((json_int_t)validate_zeros(doc))));
     json_object_set_new(summary, "constants_off",
                         must(json_integer((json_int_t)with_verdict(
                             json_object_get(doc, "constants"), VERDICT_OFF))));

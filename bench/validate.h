@@ -63,6 +63,8 @@ void validate_judge(json_t *doc);
 bool validate_passed(const json_t *doc);
 /* Rows with that verdict. */
 size_t validate_count(const json_t *doc, enum verdict);
+/* Rows that are equal because neither side saw the event at all: agreement, but weak evidence. */
+size_t validate_zeros(const json_t *doc);
 
 /* ---- validate_print.c ---- */
 void validate_print_table(const json_t *doc, bool only_different);

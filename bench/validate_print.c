@@ -157,6 +157,7 @@ static void summary_lines(const json_t *doc)
     also(s, "failed", "runs failed");
     printf("%s", color(STYLE_PLAIN));
     also(s, "skipped", "runs skipped");
+    also(s, "zero", "of the equal ones 0 on both sides");
     printf(", %" JSON_INTEGER_FORMAT " unseen by one side  [predicted: exact; counted: counted]\n",
            json_integer_value(json_object_get(s, "unseen")));
 }

@@ -60,6 +60,14 @@ static size_t count(const struct results *r, enum verdict v)
     return n;
 }
 
+static size_t zeros(const struct results *r)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(machines); i++)
+        n += validate_zeros(document(r, i));
+    return n;
+}
+
 /* Did every machine that ran pass? A run that failed and a constant that is none count too. */
 static bool passed(const struct results *r)
 {
@@ -92,6 +100,7 @@ static void facts(const struct results *r, json_t *f)
     if (!any_ran(r))
         return;
     fact(f, "validate.rows", FACT_MEASURED, "%zu", equal + within + off);
+    fact(f, "validate.zero", FACT_MEASURED, "%zu", zeros(r));
     fact(f, "validate.equal", FACT_MEASURED, "%zu", equal);
     fact(f, "validate.within", FACT_MEASURED, "%zu", within);
     fact(f, "validate.off", FACT_MEASURED, "%zu", off);
@@ -112,11 +121,12 @@ static void say(const struct results *r, FILE *f)
     size_t equal = count(r, VERDICT_EQUAL), within = count(r, VERDICT_WITHIN),
            off = count(r, VERDICT_OFF);
     if (any_ran(r))
-        fprintf(f,
-                "model and real KVM: of %zu events %zu are equal, %zu within %d %%, %zu off  "
-                "[predicted: exact; counted: counted]%s\n",
-                equal + within + off, equal, within, VALIDATE_PERCENT, off,
-                passed(r) ? "" : "  NOT PASSED");
+        fprintf(
+            f,
+            "model and real KVM: of %zu events %zu are equal (%zu of them 0), %zu within %d %%, "
+            "%zu off  [predicted: exact; counted: counted]%s\n",
+            equal + within + off, equal, zeros(r), within, VALIDATE_PERCENT, off,
+            passed(r) ? "" : "  NOT PASSED");
 }
 
 EMBED(validate_gp, "bench/plots/validate.gp");
