@@ -119,7 +119,8 @@ with_kvm() {
     local word=$'\e[2J\xff'
     nb boot "$guest/info.flat" "$word" 0
     [[ "$output" == *"$word 0"* ]]
-    script -qec "'$nestbed' boot '$guest/info.flat' \$'\\e[2J\\xff' 0" seen < /dev/null > /dev/null
+    # script(1) runs $SHELL, else /bin/sh, which need not know $'...'
+    SHELL=$BASH script -qec "'$nestbed' boot '$guest/info.flat' \$'\\e[2J\\xff' 0" seen < /dev/null > /dev/null
     grep -qF '?[2J? 0' seen
     run grep -q $'\e' seen
     [ "$status" -eq 1 ]
