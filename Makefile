@@ -201,18 +201,18 @@ $(B)/deps-check: | $(B)/deps-build
 $(B)/deps-bench: | $(B)/deps-build $(B)/deps-check
 $(B)/deps-%: tools/deps
 	@mkdir -p $(@D)
-	@CC=$(CC) tools/deps $* $(if $(SAN),quiet) && touch $@
+	@CC='$(CC)' tools/deps $* $(if $(SAN),quiet) && touch $@
 
 # ---- tests ----
 .PHONY: check check-unit check-asan check-cli check-format check-layers check-shell
 check: | $(B)/deps-check  ## all tests; the last line is the count
-	+@CC=$(CC) MAKE=$(MAKE) tools/check
+	+@CC='$(CC)' MAKE=$(MAKE) tools/check
 check-unit: | $(B)/deps-check  ## unit tests
-	+@CC=$(CC) MAKE=$(MAKE) tools/check unit
+	+@CC='$(CC)' MAKE=$(MAKE) tools/check unit
 check-asan: | $(B)/deps-check  ## unit and command-line smoke tests with AddressSanitizer and UBSan
-	+@CC=$(CC) MAKE=$(MAKE) tools/check asan
+	+@CC='$(CC)' MAKE=$(MAKE) tools/check asan
 check-cli: | $(B)/deps-check  ## command-line tests
-	+@CC=$(CC) MAKE=$(MAKE) tools/check cli
+	+@CC='$(CC)' MAKE=$(MAKE) tools/check cli
 check-format:  ## layout of the sources
 	+@MAKE=$(MAKE) tools/check format
 check-layers:  ## no upward #include

@@ -32,6 +32,8 @@
 #define PF_U (1u << 2)    /* the access was made at CPL 3 */
 #define PF_RSVD (1u << 3) /* a reserved bit was set in an entry */
 #define PF_I (1u << 4)    /* the access was an instruction fetch */
+/* Not a #PF: #GP(0), since the address is not canonical. No bit of an error code. */
+#define FAULT_GP (1u << 31)
 
 /* CR3 (SDM vol. 3A, 4.10.4.1): PCID in bits 11:0; bit 63 of the MOV source keeps TLB entries. */
 #define CR3_PCID 0xfffull

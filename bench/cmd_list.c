@@ -20,7 +20,7 @@ enum { MAX_ENTRIES = 256 };
 /* One line of a list. The three optional texts are columns of their own when the kind has them. */
 struct entry {
     const char *name, *summary;
-    const struct param *params; /* workloads */
+    const struct param *params; /* workloads, strategies */
     const char *unit, *tag;     /* counters */
 };
 
@@ -42,7 +42,10 @@ static size_t from_registry(const void *start, const void *stop, struct entry *e
 
 static size_t list_paging(struct entry *e)
 {
-    return from_registry(__start_reg_paging, __stop_reg_paging, e);
+    size_t n = from_registry(__start_reg_paging, __stop_reg_paging, e);
+    for (size_t i = 0; i < n; i++)
+        e[i].params = REG_FIND(paging, e[i].name)->params;
+    return n;
 }
 
 static size_t list_engines(struct entry *e)

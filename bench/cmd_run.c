@@ -119,7 +119,7 @@ static int run_trace(const struct options *o, struct result *res)
  * never freed. */
 static char *const *program_words(const struct options *o)
 {
-    static char *words[2 + 2 * WL_MAX_PARAMS + 1];
+    static char *words[2 + 2 * MAX_PARAMS + 1];
     unsigned n = 0;
     words[n++] = strdup("--workload");
     words[n++] = strdup(o->workload->name);

@@ -114,7 +114,8 @@ static const struct argp_option program_options[] = {
     {"engine", KEY_ENGINE, "NAME", 0, "Machine to run on (default model)", 0},
     {"workload", KEY_WORKLOAD, "NAME", 0, "Program to run (see nestbed list workloads)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0,
-     "Set a parameter of the workload, or guest.flush_ceiling=N, run.hash=1, run.check=1, "
+     "Set a parameter of the workload, STRATEGY.KEY=N one of the paging strategy, or "
+     "guest.flush_ceiling=N, run.hash=1, run.check=1, "
      "run.events=FILE (one line per event; - is stderr), host.backing=anon|memfd; may be repeated",
      0},
     {"trace", KEY_TRACE, "FILE", 0,
@@ -433,11 +434,33 @@ static bool set_run_key(struct options *o, const char *kv)
     return true;
 }
 
+/* "STRATEGY.key=value"; false: no strategy is named. */
+static bool set_paging_param(struct options *o, const char *kv)
+{
+    char name[32], err[512];
+    const char *dot = strchr(kv, '.'), *eq = strchr(kv, '=');
+    if (!dot || (eq && eq < dot) || (size_t)(dot - kv) >= sizeof name)
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)(dot - kv), kv);
+    const struct paging *p = REG_FIND(paging, name);
+    if (!p)
+        return false;
+    if (!o->vm.paging || strcmp(o->vm.paging, name) != 0)
+        die(NB_USAGE, "--set %s: not the strategy that runs; add --paging %s", kv, name);
+    snprintf(name, sizeof name, "%s", p->name);
+    if (param_set(name, p->params, o->paging_params, dot + 1, err, sizeof err) != NB_OK)
+        die(NB_USAGE, "--set %s: %s", kv, err);
+    return true;
+}
+
 static void apply_sets(struct options *o)
 {
     char err[512];
+    const struct paging *p = o->vm.paging ? REG_FIND(paging, o->vm.paging) : NULL;
+    param_defaults(p ? p->params : NULL, o->paging_params);
+    o->vm.paging_params = o->paging_params;
     for (unsigned i = 0; i < o->nsets; i++) {
-        if (set_run_key(o, o->sets[i]))
+        if (set_run_key(o, o->sets[i]) || set_paging_param(o, o->sets[i]))
             continue;
         if (!o->workload)
             die(NB_USAGE, "--set %s: a trace has no parameters; only " RUN_KEYS " apply",

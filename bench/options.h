@@ -41,7 +41,8 @@ struct options {
     /* looked up by options_program() */
     const struct engine *engine;
     const struct workload *workload; /* NULL: a trace */
-    uint64_t params[WL_MAX_PARAMS];
+    uint64_t params[MAX_PARAMS];
+    uint64_t paging_params[MAX_PARAMS]; /* vm.paging_params points here */
 };
 
 enum {

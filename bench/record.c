@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 
 #include "bench/version.h"
+#include "shadow_vs_ept/paging.h"
 #include "vmm/kvm.h"
 
 /* jansson returns NULL only for lack of memory or bad UTF-8; either would leave a hole in the
@@ -164,6 +165,15 @@ static json_t *workload_json(const struct options *o, json_t *trace)
     return w;
 }
 
+static json_t *paging_params_json(const struct options *o)
+{
+    const struct paging *s = o->vm.paging ? REG_FIND(paging, o->vm.paging) : NULL;
+    json_t *p = must(json_object());
+    for (unsigned i = 0; s && i < param_count(s->params); i++)
+        set(p, s->params[i].name, json_count(o->paging_params[i]));
+    return p;
+}
+
 /* {"guest":a, "host":b} */
 static json_t *pair(json_t *guest, json_t *host)
 {
@@ -260,6 +270,7 @@ static void set_config(json_t *j, const struct options *o, const struct result *
     set(j, "schema", text(RECORD_SCHEMA));
     set(j, "engine", text(o->engine->name));
     set(j, "paging", r->paging[0] ? text(r->paging) : vm->paging ? text(vm->paging) : json_null());
+    set(j, "paging_params", paging_params_json(o));
     set(j, "workload", workload_json(o, trace));
     set(j, "cpu",
         real ? json_null()

@@ -14,7 +14,7 @@
 enum { VALIDATE_MAX_GUESTS = 32 };
 struct guest {
     const struct workload *workload;
-    uint64_t params[WL_MAX_PARAMS];
+    uint64_t params[MAX_PARAMS];
 };
 
 struct validation {

@@ -6,8 +6,8 @@
  * by the guest's program, its kernel or the walk itself, is one EPT violation, which maps the host
  * page (4 KiB, 2 MiB or 1 GiB) behind it.
  *
- * Simplification, stated: A and D bits of the nested table are set when an entry is made; the model
- * does not charge for setting them.
+ * A and D bits of the nested table are the hardware's: a walk sets them, and so does the kernel's
+ * access through its direct map. The model does not charge for setting them.
  *
  * Invariants (checked by check()):
  *  (1) every leaf maps exactly the block gmem holds there, with its size.
@@ -71,7 +71,7 @@ static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
     for (unsigned l = vm->host_levels; l > level; l--) {
         uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
         if (!(*e & PTE_P))
-            *e = mmu_table_alloc(vm) | PTE_P | PTE_W | PTE_U | PTE_A;
+            *e = mmu_table_alloc(vm) | PTE_P | PTE_W | PTE_U;
         t = *e & PTE_ADDR;
     }
     return mmu_ptr(vm, t + 8 * level_index(gpa, level));
@@ -104,8 +104,7 @@ static void map(struct mmu_vm *vm, gpa_t gpa)
         free_tables(vm, *e & PTE_ADDR, level - 1);
         mmu_vm_flush_all(vm);
     }
-    *e = hfn_hpa(gmem_hfn(vm->gm, gfn(first))) | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D |
-         (level > 1 ? PTE_PS : 0);
+    *e = hfn_hpa(gmem_hfn(vm->gm, gfn(first))) | PTE_P | PTE_W | PTE_U | (level > 1 ? PTE_PS : 0);
 }
 
 bool ept_violation(struct mmu *m, gpa_t gpa)
@@ -124,15 +123,15 @@ bool ept_violation(struct mmu *m, gpa_t gpa)
     return true;
 }
 
-enum fix_result ept_reflect(const struct access *a, struct walk *w)
+enum fix_result ept_reflect(const struct mmu *m, const struct access *a, struct walk *w)
 {
-    w->error = PF_P | PF_U | PF_RSVD | (a->store ? PF_W : 0);
+    w->error = mmu_error(&m->ctl, a, PF_P | PF_RSVD);
     return FIX_REFLECT;
 }
 
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
-    return ept_violation(m, w->gpa) ? FIX_RETRY : ept_reflect(a, w);
+    return ept_violation(m, w->gpa) ? FIX_RETRY : ept_reflect(m, a, w);
 }
 
 void ept_guest_cr3(struct mmu *m, uint64_t cr3)
@@ -147,9 +146,8 @@ void ept_guest_cr3(struct mmu *m, uint64_t cr3)
 static void guest_touch(struct mmu *m, gfn_t g, bool write)
 {
     unsigned level;
-    (void)write;
-    if (!ept_leaf(m->vm, gfn_gpa(g), &level))
-        ept_violation(m, gfn_gpa(g));
+    if (ept_leaf(m->vm, gfn_gpa(g), &level) || ept_violation(m, gfn_gpa(g)))
+        nested_mark(m, gfn_gpa(g), write);
 }
 
 static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)

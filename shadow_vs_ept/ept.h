@@ -19,6 +19,6 @@ uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
 /* One EPT violation at gpa: back it and map it. False when the guest has no such memory. */
 bool ept_violation(struct mmu *, gpa_t);
 /* What fix() says of an access to memory the guest does not have. */
-enum fix_result ept_reflect(const struct access *, struct walk *);
+enum fix_result ept_reflect(const struct mmu *, const struct access *, struct walk *);
 
 #endif

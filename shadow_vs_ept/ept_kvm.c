@@ -47,7 +47,7 @@ static bool have(struct mmu *m, gpa_t gpa, bool write)
 
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
-    return have(m, w->gpa, a->store) ? FIX_RETRY : ept_reflect(a, w);
+    return have(m, w->gpa, a->store) ? FIX_RETRY : ept_reflect(m, a, w);
 }
 
 static void guest_touch(struct mmu *m, gfn_t g, bool write) { have(m, gfn_gpa(g), write); }

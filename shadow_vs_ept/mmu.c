@@ -2,17 +2,25 @@
  *
  * Trust. A TLB entry is a promise made at fill time: it may outlive a change of the guest's tables
  * until the guest invalidates it (that is the architecture), but never a change of the host's (zap
- * flushes). A store needs an entry with TLB_W and TLB_D; one that lacks them is a hit for the
- * counters, and a new walk ("assist") decides, as processors do before they fault or to set D.
+ * flushes). Rights are decided at each use, from the entry and the control registers of now (SDM vol.
+ * 3A, 4.10.2.2). A store needs an entry with TLB_D too; one that lacks what an access needs is a hit
+ * for the counters, and a new walk ("assist") decides, as processors do before they fault or to set
+ * D. A #PF drops what the TLBs have of its address, also where only the hypervisor sees it.
  *
  * Invariants:
- *  (1) hot.mru[] names only a unit whose entry is the most recently used one of its L1 set.
+ *  (1) hot.mru[] names only a unit whose entry is the most recently used one of its L1 set, and lets
+ *      a program's load, or store, through.
  *  (2) a key is at most once in an array.
  *  (3) tlb_l1_misses >= tlb_l2_misses; hits are derived, so hits + misses = accesses.
  *  (4) walk_reads + walk_refs_lost = all entries read by walks = the sum of pt_* when caches are
  *      modelled.
  */
 #include "shadow_vs_ept/mmu.h"
+
+#include <assert.h>
+
+/* What lets a program's store through. */
+#define STORE_FLAGS (TLB_U | TLB_W | TLB_D)
 
 /* Repairs one access may need: levels x (fault, fill) leaves ample room. */
 enum { MAX_RETRIES = 64 };
@@ -98,22 +106,26 @@ static inline void book(struct mmu *m, const struct walk *w)
     m->c.walk_reads += w->reads;
 }
 
-static void event(struct mmu *m, const char *what, uint64_t addr, uint64_t value);
-
 /* The guest takes a page fault. */
 static void deliver(struct mmu *m, gva_t va, unsigned error)
 {
-    event(m, "guest_faults", va, error);
+    mmu_note(m, "guest_faults", va, error);
     m->vm->ops->guest_fault(m->vm->ctx, va, error);
 }
 
-/* The walk did not complete: repair or deliver, and walk again, until the access has a translation.
- */
+/* The walk did not complete: repair or deliver, and walk again, until the access has a translation,
+ * or, with w->status other than WALK_OK, has been made by the hypervisor. */
 static __attribute__((noinline)) void retry(struct mmu *m, const struct access *a, struct walk *w)
 {
     for (unsigned tries = 0; tries < MAX_RETRIES; tries++) {
         m->c.walk_refs_lost += w->reads;
-        if (w->status == WALK_GUEST_FAULT || m->vm->paging->fix(m, a, w) == FIX_REFLECT)
+        if (!w->nested_fault) /* a #PF, whoever takes it */
+            mmu_flush_faulting(m, a->va);
+        enum fix_result r =
+            w->status == WALK_GUEST_FAULT ? FIX_REFLECT : m->vm->paging->fix(m, a, w);
+        if (r == FIX_EMULATE)
+            return;
+        if (r == FIX_REFLECT)
             deliver(m, a->va, w->error);
         m->walk(m, a, w);
         if (w->status == WALK_OK)
@@ -127,7 +139,7 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
  * fault on the way can have put the entry there meanwhile. */
 static inline bool miss(struct mmu *m, gva_t va, unsigned store, struct walk *w)
 {
-    struct access a = {va, store};
+    struct access a = {.va = va, .store = store};
     m->walk(m, &a, w);
     bool first = likely(w->status == WALK_OK);
     if (!first)
@@ -139,7 +151,7 @@ static inline bool miss(struct mmu *m, gva_t va, unsigned store, struct walk *w)
 /* A hit that lacks a right or the dirty bit: a walk decides. */
 static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsigned *size)
 {
-    struct access a = {va, true};
+    struct access a = {.va = va, .store = true};
     struct walk w;
     m->walk(m, &a, &w);
     if (w.status != WALK_OK)
@@ -156,14 +168,15 @@ static inline void remember(struct mmu *m, gva_t va, unsigned size, uint64_t val
 {
     uint64_t unit = va >> m->hot.mru_shift;
     uint64_t hpa = (val & PTE_ADDR) + (va & ((1ull << tlb_shift(size)) - 1));
-    m->hot.mru[0] = unit;
-    m->hot.mru[1] = (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D) ? unit : MRU_NONE;
+    m->hot.mru[0] = val & TLB_U ? unit : MRU_NONE;
+    m->hot.mru[1] = (val & STORE_FLAGS) == STORE_FLAGS ? unit : MRU_NONE;
     m->hot.page = m->pool + (hpa & ~PAGE_MASK);
 }
 
 static inline bool allows(uint64_t val, bool store)
 {
-    return !store || (val & (TLB_W | TLB_D)) == (TLB_W | TLB_D);
+    const uint64_t need = store ? STORE_FLAGS : TLB_U;
+    return (val & need) == need;
 }
 
 /* The value of the entry for va, found or fetched. Any mixture of page sizes, any geometry. */
@@ -228,12 +241,13 @@ static inline __attribute__((always_inline)) uint64_t find_4k(struct mmu *m, gva
 
 /* No TLB entry is for an address that is not canonical, but a key holds 57 bits of it: it must not
  * be looked up. Its walks fault until the run ends. */
-static __attribute__((noinline)) uint64_t not_canonical(struct mmu *m, gva_t va, unsigned store)
+static __attribute__((noinline, noreturn)) void not_canonical(struct mmu *m, const struct access *a)
 {
     struct walk w;
     m->c.tlb_l1_misses++;
     m->c.tlb_l2_misses++;
-    miss(m, va, store, &w);
+    m->walk(m, a, &w);
+    retry(m, a, &w);
     __builtin_unreachable(); /* retry() has given up */
 }
 
@@ -243,7 +257,7 @@ static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t v
 {
     unsigned size;
     if (unlikely(va >> 57) && !canonical(va, m->vm->levels))
-        not_canonical(m, va, store);
+        not_canonical(m, &(struct access){.va = va, .store = store});
     uint64_t val = w1 && likely(m->only_size == 0) ? find_4k(m, va, store, &size, w1, w2)
                                                    : find(m, va, store, &size);
     if (unlikely(!allows(val, store)))
@@ -292,9 +306,77 @@ void mmu_choose_slow(struct mmu *m, bool cached)
         m->hot.slow = cached ? slow_no_l1_cached : slow_no_l1;
 }
 
+/* ---- any access ---- */
+
+/* SDM vol. 3A, 4.6.1. */
+bool mmu_permits(const struct mmu_control *c, uint64_t rights, const struct access *a)
+{
+    bool user_page = rights & PTE_U, exec = rights & PTE_NX;
+    if (!a->supervisor)
+        return user_page && (!a->store || (rights & PTE_W)) && (!a->fetch || exec);
+    if (a->fetch)
+        return exec && !(user_page && c->smep);
+    if (user_page && c->smap && !a->ac)
+        return false;
+    return !a->store || (rights & PTE_W) || !c->wp;
+}
+
+static bool entry_permits(const struct mmu *m, uint64_t val, const struct access *a)
+{
+    uint64_t rights = (val & (TLB_W | TLB_U)) | (val & TLB_X) << 63;
+    return mmu_permits(&m->hw, rights, a) && (!a->store || (val & TLB_D));
+}
+
+static uint64_t *lookup_both(struct mmu *m, gva_t va, unsigned *size)
+{
+    uint64_t val, *v = lookup(m, m->l1, va, size);
+    if (v)
+        return v;
+    m->c.tlb_l1_misses++;
+    v = lookup(m, m->l2, va, size);
+    if (!v) {
+        m->c.tlb_l2_misses++;
+        return NULL;
+    }
+    val = *v;
+    insert(m, m->l1[*size], va, *size, val);
+    return v;
+}
+
+hpa_t mmu_access(struct mmu *m, const struct access *a)
+{
+    unsigned size;
+    struct walk w;
+    assert(!m->vm->paging->user_only || (!a->supervisor && !a->fetch));
+    m->hot.count[a->store]++;
+    if (!canonical(a->va, m->vm->levels))
+        not_canonical(m, a);
+    uint64_t val, *v = lookup_both(m, a->va, &size);
+    if (v && entry_permits(m, *v, a))
+        val = *v;
+    else {
+        m->walk(m, a, &w);
+        if (w.status != WALK_OK)
+            retry(m, a, &w);
+        if (w.status != WALK_OK) { /* emulated: no translation comes of it */
+            mmu_forget_mru(m);
+            return w.page + (a->va & PAGE_MASK);
+        }
+        book(m, &w);
+        m->c.walks_assist += v != NULL;
+        size = w.size;
+        val = w.page | w.flags;
+        fill(m, a->va, size, val);
+    }
+    remember(m, a->va, size, val);
+    if (!m->l1[size] || m->cache[0].ways)
+        mmu_forget_mru(m);
+    return (val & PTE_ADDR) + (a->va & ((1ull << tlb_shift(size)) - 1));
+}
+
 /* ---- events ---- */
 
-static void event(struct mmu *m, const char *what, uint64_t addr, uint64_t value)
+void mmu_note(struct mmu *m, const char *what, uint64_t addr, uint64_t value)
 {
     if (unlikely(m->vm->ops->event != NULL))
         m->vm->ops->event(m->vm->ctx, what, addr, value);
@@ -302,7 +384,7 @@ static void event(struct mmu *m, const char *what, uint64_t addr, uint64_t value
 
 void mmu_exit(struct mmu *m, enum counter_id reason, uint64_t addr)
 {
-    event(m, counter_descs[reason].name, addr, 0);
+    mmu_note(m, counter_descs[reason].name, addr, 0);
     m->c.exits++;
     m->c.v[reason]++;
     if (!m->vm->cpu
@@ -312,21 +394,21 @@ void mmu_exit(struct mmu *m, enum counter_id reason, uint64_t addr)
 
 void mmu_guest_cr3(struct mmu *m, uint64_t cr3)
 {
-    event(m, "guest_cr3_loads", cr3, 0);
+    mmu_note(m, "guest_cr3_loads", cr3, 0);
     m->c.guest_cr3_loads++;
     m->vm->paging->guest_cr3(m, cr3);
 }
 
 void mmu_guest_invlpg(struct mmu *m, gva_t va)
 {
-    event(m, "guest_invlpgs", va, 0);
+    mmu_note(m, "guest_invlpgs", va, 0);
     m->c.guest_invlpgs++;
     m->vm->paging->guest_invlpg(m, va);
 }
 
 void mmu_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 {
-    event(m, "guest_pt_writes", gpa, entry);
+    mmu_note(m, "guest_pt_writes", gpa, entry);
     m->c.guest_pt_writes++;
     m->vm->paging->guest_pt_write(m, gpa, entry);
 }
@@ -334,4 +416,31 @@ void mmu_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 void mmu_guest_touch(struct mmu *m, gfn_t g, bool write)
 {
     m->vm->paging->guest_touch(m, g, write);
+}
+
+void mmu_guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
+{
+    mmu_note(m, "guest_invpcids", va, type);
+    m->c.guest_invpcids++;
+    if (m->vm->paging->guest_invpcid)
+        m->vm->paging->guest_invpcid(m, type, pcid, va);
+    else
+        mmu_flush_invpcid(m, type, pcid, va);
+}
+
+void mmu_guest_control(struct mmu *m, const struct mmu_control *ctl)
+{
+    m->ctl = m->hw = *ctl;
+    m->hw.wp |= m->vm->paging->forces_wp;
+    m->present = PTE_P | (ctl->nxe ? 0 : PTE_NX);
+    m->leaf_flags = TLB_D | (ctl->pge ? TLB_G : 0);
+    if (m->vm->paging->guest_control)
+        m->vm->paging->guest_control(m);
+    mmu_flush_linear(m);
+}
+
+void mmu_guest_return(struct mmu *m)
+{
+    if (m->vm->paging->guest_return)
+        m->vm->paging->guest_return(m);
 }

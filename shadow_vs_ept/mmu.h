@@ -19,11 +19,14 @@
 #include "shadow_vs_ept/paging.h"
 
 /* TLB entry. Key: vpn << 16 | tag << 3 | size << 1 | 1, with size 0, 1, 2 = 4K, 2M, 1G. Tag: the
- * PCID, or TAG_GLOBAL. Value: host-physical address of the page | TLB_* flags. */
+ * PCID, or TAG_GLOBAL. Value: host-physical address of the page | TLB_* flags, which stand where a
+ * PTE has them as far as they can. */
 #define TAG_GLOBAL 0x1000u
-#define TLB_W 1ull /* stores are allowed */
-#define TLB_D 2ull /* the dirty bit is set: a store needs no walk */
-#define TLB_G 4ull /* global */
+#define TLB_X 1ull  /* no level forbids fetches */
+#define TLB_W PTE_W /* every level allows stores */
+#define TLB_U PTE_U /* every level allows user-mode accesses */
+#define TLB_D PTE_D /* the dirty bit is set: a store needs no walk */
+#define TLB_G PTE_G /* global */
 /* Part of a guest page of 2 MiB or 1 GiB that the host backs with smaller ones. */
 #define TLB_PART_2M 8ull
 #define TLB_PART_1G 16ull
@@ -61,8 +64,9 @@ struct mmu_vm {
     struct host *host;
     struct gmem *gm;
     unsigned levels, host_levels;
-    void *state;           /* the strategy's own */
-    uint64_t table_frames; /* frames the strategy's tables occupy now */
+    uint64_t param[MAX_PARAMS]; /* values of paging->params */
+    void *state;                /* the strategy's own */
+    uint64_t table_frames;      /* frames the strategy's tables occupy now */
     const struct mmu_ops *ops;
     void *ctx;
     unsigned nvcpus;
@@ -77,8 +81,12 @@ struct mmu {
     unsigned levels; /* of the table that walk1d() reads */
     hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */
     gpa_t guest_root;
-    unsigned tag;   /* PCID in use, 0 without PCIDs */
-    unsigned sizes; /* page sizes ever put into the TLBs: bit per size */
+    struct mmu_control ctl; /* the guest's */
+    struct mmu_control hw;  /* what the hardware obeys: ctl, but see paging.forces_wp */
+    uint64_t present;       /* P and the bits no entry may have: see walk_present() */
+    uint64_t leaf_flags;    /* flags a TLB entry takes from a leaf: D, and G when it counts */
+    unsigned tag;           /* PCID in use, 0 without PCIDs */
+    unsigned sizes;         /* page sizes ever put into the TLBs: bit per size */
     unsigned
         only_size; /* the one page size there is; SIZE_MIXED: none, several, or global entries */
     bool globals;  /* a global entry was put in */
@@ -91,11 +99,11 @@ struct mmu {
     struct counters c;
 };
 
-/* A VM's paging: strategy, memory and sizes as given. NULL with the reason in err when the strategy
+/* A VM's paging: strategy, its parameters (NULL: the defaults), memory and sizes as given. NULL with the reason in err when the strategy
  * cannot run so. A strategy that finds no frame for its first table ends the VM (no_frames). */
-struct mmu_vm *mmu_vm_new(const struct paging *, const struct cpu *, struct host *, struct gmem *,
-                          unsigned levels, unsigned host_levels, const struct mmu_ops *, void *ctx,
-                          char *err, size_t errlen);
+struct mmu_vm *mmu_vm_new(const struct paging *, const uint64_t *params, const struct cpu *,
+                          struct host *, struct gmem *, unsigned levels, unsigned host_levels,
+                          const struct mmu_ops *, void *ctx, char *err, size_t errlen);
 void mmu_vm_free(struct mmu_vm *);
 struct mmu *mmu_add_vcpu(struct mmu_vm *);
 
@@ -107,14 +115,42 @@ void mmu_guest_cr3(struct mmu *, uint64_t cr3);
 void mmu_guest_invlpg(struct mmu *, gva_t);
 void mmu_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
 void mmu_guest_touch(struct mmu *, gfn_t, bool write);
+void mmu_guest_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
+void mmu_guest_control(struct mmu *, const struct mmu_control *);
+void mmu_guest_return(struct mmu *);
+
+/* Any access, of a program or a kernel, data or code: its host-physical address. The hot path for a
+ * program's data is mmu_access.h. A fetch counts as a load. */
+hpa_t mmu_access(struct mmu *, const struct access *);
+
+/* Error code of a fault of this access; why: PF_P and PF_RSVD as they apply, or FAULT_GP (SDM vol.
+ * 3A, 4.7). */
+static inline unsigned mmu_error(const struct mmu_control *c, const struct access *a, unsigned why)
+{
+    if (why == FAULT_GP)
+        return why;
+    return why | (a->supervisor ? 0 : PF_U) | (a->store ? PF_W : 0) |
+           (a->fetch && (c->smep || c->nxe) ? PF_I : 0);
+}
+
+/* Do rights (PTE_W, PTE_U, and PTE_NX set when no level forbids fetches) permit the access (SDM vol.
+ * 3A, 4.6.1)? Data accesses of a program are decided in line (walk_permits). */
+bool mmu_permits(const struct mmu_control *, uint64_t rights, const struct access *);
 
 /* ---- for strategies ---- */
 /* One VM exit about address addr: counts it and its reason; without VPID it costs the TLBs. */
 void mmu_exit(struct mmu *, enum counter_id reason, uint64_t addr);
+/* Tell who listens that something happened: --set run.events=FILE. */
+void mmu_note(struct mmu *, const char *what, uint64_t addr, uint64_t value);
 /* Drop translations: of one address in the current tag, of one tag, of everything but globals, of
  * everything. */
 void mmu_flush_va(struct mmu *, gva_t);
 void mmu_flush_tag(struct mmu *, unsigned tag);
+/* What INVPCID drops. */
+void mmu_flush_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
+/* What a fault at va drops (SDM vol. 3A, 4.10.4.1): its translations, and what walk caches by address
+ * prefix know of it. */
+void mmu_flush_faulting(struct mmu *, gva_t va);
 void mmu_flush_nonglobal(struct mmu *);
 void mmu_flush_linear(struct mmu *);    /* all of guest-virtual addresses, globals too */
 void mmu_flush_all(struct mmu *);       /* one vCPU, host-side caches too */

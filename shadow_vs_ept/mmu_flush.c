@@ -3,7 +3,7 @@
  * Three sets, from small to large: the entries of one address, those of a tag (PCID), and everything. Walk
  * caches of guest-virtual addresses go with each; nested ones (npsc, ntlb) only when the host changes.
  */
-#include "shadow_vs_ept/mmu.h"
+#include "shadow_vs_ept/walk.h"
 
 /* Linear walk caches: INVLPG and CR3 loads drop all of them (SDM vol. 3A, 4.10.4.1 demands it of
  * the current PCID; more is allowed). AMD's address-tagged cache holds guest entries, so it goes
@@ -46,23 +46,55 @@ static bool part_of(uint64_t key, uint64_t val, uint64_t where)
            (tag == TAG_GLOBAL || tag == (where & PAGE_MASK));
 }
 
-/* INVLPG drops all entries of the guest's page, also where the host's smaller pages made them many
- * (SDM vol. 3A, 4.10.4.1, after 4.10.2.3). Which page that was only the entries know: the guest has
- * changed its table already. */
-void mmu_flush_va(struct mmu *m, gva_t va)
+/* The entries of one address in one tag, and the global ones. */
+static void drop_va(struct mmu *m, gva_t va, unsigned tag, bool globals)
 {
     if (m->parts)
-        each_tlb(m, part_of, (va << 7 >> 7 & ~PAGE_MASK) | m->tag);
+        each_tlb(m, part_of, (va << 7 >> 7 & ~PAGE_MASK) | tag);
     for (unsigned s = 0; s < 3; s++)
-        for (unsigned g = 0; g < 2; g++) {
-            uint64_t key = tlb_key(va, s, g ? TAG_GLOBAL : m->tag);
+        for (unsigned g = 0; g < 1u + globals; g++) {
+            uint64_t key = tlb_key(va, s, g ? TAG_GLOBAL : tag);
             if (m->l1[s])
                 assoc_del(m->l1[s], tlb_vpn(va, s), key);
             if (m->l2[s])
                 assoc_del(m->l2[s], tlb_vpn(va, s), key);
         }
-    drop_linear_walk_caches(m);
     mmu_forget_mru(m);
+}
+
+/* INVLPG drops all entries of the guest's page, also where the host's smaller pages made them many
+ * (SDM vol. 3A, 4.10.4.1, after 4.10.2.3). Which page that was only the entries know: the guest has
+ * changed its table already. */
+void mmu_flush_va(struct mmu *m, gva_t va)
+{
+    drop_va(m, va, m->tag, true);
+    drop_linear_walk_caches(m);
+}
+
+void mmu_flush_faulting(struct mmu *m, gva_t va)
+{
+    drop_va(m, va, m->tag, true);
+    for (unsigned l = 2; l <= 5; l++)
+        assoc_del(&m->psc[PSC_SLOT(l)], psc_prefix(va, l), psc_key(va, l, m->tag));
+}
+
+void mmu_flush_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
+{
+    switch (type) {
+    case INVPCID_ADDRESS:
+        drop_va(m, va, pcid, false);
+        drop_linear_walk_caches(m);
+        break;
+    case INVPCID_CONTEXT:
+        mmu_flush_tag(m, pcid);
+        break;
+    case INVPCID_ALL:
+        mmu_flush_linear(m);
+        break;
+    case INVPCID_ALL_NONGLOBAL:
+        mmu_flush_nonglobal(m);
+        break;
+    }
 }
 
 void mmu_flush_tag(struct mmu *m, unsigned tag)

@@ -1,5 +1,6 @@
 /* mmu_vm.c: making and ending VMs and vCPUs, their tables, counters and checks. */
 #include <assert.h>
+#include <string.h>
 
 #include "shadow_vs_ept/mmu.h"
 
@@ -22,9 +23,10 @@ void mmu_table_free(struct mmu_vm *vm, hpa_t table)
 
 /* ---- life ---- */
 
-struct mmu_vm *mmu_vm_new(const struct paging *paging, const struct cpu *cpu, struct host *host,
-                          struct gmem *gm, unsigned levels, unsigned host_levels,
-                          const struct mmu_ops *ops, void *ctx, char *err, size_t errlen)
+struct mmu_vm *mmu_vm_new(const struct paging *paging, const uint64_t *params,
+                          const struct cpu *cpu, struct host *host, struct gmem *gm,
+                          unsigned levels, unsigned host_levels, const struct mmu_ops *ops,
+                          void *ctx, char *err, size_t errlen)
 {
     struct mmu_vm *vm = meta_calloc(META_MMU, 1, sizeof *vm);
     *vm = (struct mmu_vm){.paging = paging,
@@ -35,6 +37,9 @@ struct mmu_vm *mmu_vm_new(const struct paging *paging, const struct cpu *cpu, st
                           .host_levels = host_levels,
                           .ops = ops,
                           .ctx = ctx};
+    param_defaults(paging->params, vm->param);
+    if (params)
+        memcpy(vm->param, params, param_count(paging->params) * sizeof *params);
     if (paging->init(vm, err, errlen) != 0) {
         meta_free(META_MMU, vm);
         return NULL;
@@ -55,6 +60,15 @@ static void init_tlbs(struct mmu *m, const struct cpu *c)
             if (c->l2_sizes[i] >> s & 1 && !m->l2[s])
                 m->l2[s] = &m->l2_own[i];
     }
+}
+
+/* As Linux sets them. */
+static void set_control(struct mmu *m)
+{
+    m->ctl = m->hw =
+        (struct mmu_control){.wp = true, .smep = true, .smap = true, .pge = true, .nxe = true};
+    m->present = PTE_P;
+    m->leaf_flags = TLB_D | TLB_G;
 }
 
 struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
@@ -78,6 +92,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
         dcache_init(&m->cache[i], &c->cache[i]);
     bool cached = c->cache[0].entries != 0;
     mmu_choose_slow(m, cached);
+    set_control(m);
     m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
     mmu_forget_mru(m);
     vm->vcpu[vm->nvcpus++] = m;

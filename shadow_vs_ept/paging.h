@@ -8,6 +8,7 @@
  *            made again
  *   guest_*  the guest loaded CR3, ran INVLPG, wrote or read a table entry, or touched a frame
  *            through its direct map
+ *   guest_return  the guest's kernel is about to return to its program
  *   zap      the host is about to change the frames below [first, first + n)
  *
  * mmu.c owns the retry loop, the TLBs and the counting of accesses. A walk counts its references in
@@ -17,15 +18,37 @@
 #define NB_PAGING_PAGING_H
 
 #include "base/addr.h"
+#include "base/param.h"
 #include "base/registry.h"
 
 struct mmu;
 struct mmu_vm;
 struct walk_log;
 
+/* One access by the guest. A user-mode load when only va is set. */
 struct access {
     gva_t va;
-    bool store; /* user-mode data access: a load when false */
+    bool store;
+    bool fetch;      /* of an instruction; excludes store */
+    bool supervisor; /* CPL < 3; explicit, as SDM vol. 3A, 4.6.1 has it */
+    bool ac;         /* EFLAGS.AC: lifts SMAP for a supervisor's data access */
+};
+
+/* What decides on rights besides the entries (SDM vol. 3A, 4.1.3). PCIDs and five levels belong to
+ * the VM. */
+struct mmu_control {
+    bool wp;   /* CR0.WP */
+    bool smep; /* CR4.SMEP */
+    bool smap; /* CR4.SMAP */
+    bool pge;  /* CR4.PGE */
+    bool nxe;  /* EFER.NXE */
+};
+
+enum invpcid_type { /* SDM vol. 2A, INVPCID */
+                    INVPCID_ADDRESS,
+                    INVPCID_CONTEXT,
+                    INVPCID_ALL, /* globals too */
+                    INVPCID_ALL_NONGLOBAL,
 };
 
 enum walk_status {
@@ -37,12 +60,13 @@ enum walk_status {
 /* One walk. Inputs are in struct access; all of this is output. */
 struct walk {
     enum walk_status status;
-    unsigned error; /* #PF error code; valid when WALK_GUEST_FAULT, and after FIX_REFLECT */
+    unsigned error; /* #PF error code, or FAULT_GP; valid when WALK_GUEST_FAULT, and after
+                       FIX_REFLECT */
     gpa_t gpa; /* address that had no nested translation; valid when WALK_EXIT of a nested walk */
     bool nested_fault; /* the exit is a nested-table fault */
     hpa_t page;        /* host-physical address of the effective page; valid when WALK_OK */
     unsigned size;     /* 0, 1, 2 = 4K, 2M, 1G: effective page; valid when WALK_OK */
-    uint64_t flags;    /* TLB_W, TLB_D, TLB_G; valid when WALK_OK */
+    uint64_t flags;    /* TLB_*; valid when WALK_OK */
     unsigned refs, refs_nested; /* entries an uncached walk reads */
     unsigned reads;             /* entries really read */
 };
@@ -52,10 +76,12 @@ typedef void (*walk_fn)(struct mmu *, const struct access *, struct walk *);
 enum fix_result {
     FIX_RETRY,   /* repaired: walk again */
     FIX_REFLECT, /* the fault is the guest's own: deliver it with w->error */
+    FIX_EMULATE, /* the hypervisor makes this one access, to w->page; supervisor accesses only */
 };
 
 struct paging {
     const char *name, *summary;
+    const struct param *params; /* --set NAME.key=value; values in mmu_vm.param[]; NULL: none */
     /* Per-VM state. 0, or -1 with the reason in err. */
     int (*init)(struct mmu_vm *, char *err, size_t errlen);
     void (*fini)(struct mmu_vm *);
@@ -68,6 +94,13 @@ struct paging {
     void (*guest_invlpg)(struct mmu *, gva_t);
     void (*guest_pt_write)(struct mmu *, gpa_t, uint64_t entry);
     void (*guest_touch)(struct mmu *, gfn_t, bool write);
+    /* INVPCID; NULL: the hardware does it (mmu_flush_invpcid). */
+    void (*guest_invpcid)(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
+    /* Control registers changed, m->ctl holds the new ones; NULL: no exit. All of the TLB goes in
+     * any case, as a processor may. */
+    void (*guest_control)(struct mmu *);
+    /* After a system call or fault; NULL: nothing comes of that. */
+    void (*guest_return)(struct mmu *);
     /* The kernel reads an entry through its direct map; NULL: nothing comes of that. */
     void (*guest_pt_read)(struct mmu *, gpa_t);
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
@@ -77,6 +110,8 @@ struct paging {
     bool counts_flushes;      /* has the counter shadow_flushes */
     bool counts_retries;      /* has the counter exit_retry */
     bool of_one_kvm;          /* does what one KVM does: for validate, not for comparisons */
+    bool user_only;           /* defined for user-mode accesses under fixed control registers */
+    bool forces_wp;           /* the hardware runs with CR0.WP set, whatever the guest's is */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };

@@ -12,6 +12,10 @@
  *                   its writes are free.
  *   CR3, INVLPG     one exit each. Shadow pages outlive the CR3 that made them, so a process
  *                   switched back to finds its tables filled.
+ *   INVPCID         one exit (counted as invlpg).
+ *   control         CR0, CR4 and EFER: one exit a change (other). The hardware runs with CR0.WP set,
+ *                   for read-only sPTEs must trap the kernel's stores too; while the guest's is clear,
+ *                   a kernel store to a page it maps read-only is emulated: one exit each (other).
  *   table recycled  the first clear, copy or user store to a shadowed frame: one exit (counted as
  *                   pt_write); its shadow pages are dropped.
  *   kernel touch    the kernel's first touch of a frame the host has not backed: one exit (fill).
@@ -20,6 +24,7 @@
  * A and D bits of guest entries are set by the hypervisor when it fills, as hardware would have.
  * Shadow tables are always in sync or absent (see the invariants in shadow_pt.h).
  */
+#include "shadow_vs_ept/guest_walk.h"
 #include "shadow_vs_ept/shadow_pt.h"
 #include "shadow_vs_ept/walk.h"
 
@@ -38,61 +43,6 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
     walk1d(m, a, w, 0, ~0ull, WALK_EXIT, DIM_SHADOW, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
-
-/* The guest's own translation of one access, as the hypervisor reads it. */
-struct guest_walk {
-    uint64_t entry[6], *at[6]; /* by level: value and place in guest memory */
-    unsigned leaf;
-    gpa_t gpa;      /* of the byte accessed */
-    unsigned error; /* valid when guest_walk() is false */
-};
-
-static bool fault(struct guest_walk *g, const struct access *a, unsigned why)
-{
-    g->error = why | PF_U | (a->store ? PF_W : 0);
-    return false;
-}
-
-/* False: the fault is the guest's own, g->error. The page of a table that was never written reads
- * as zero. */
-static bool guest_walk(struct mmu *m, const struct access *a, struct guest_walk *g)
-{
-    struct gmem *gm = m->vm->gm;
-    gpa_t table = m->guest_root;
-    uint64_t rights = PTE_W | PTE_U;
-    for (unsigned l = m->vm->levels;; l--) {
-        gfn_t f = gpa_gfn(table);
-        if (!gmem_inside(gm, f))
-            return fault(g, a, PF_P | PF_RSVD);
-        if (gmem_state(gm, f) != PG_RESIDENT)
-            return fault(g, a, 0);
-        g->at[l] = gmem_ptr(gm, table + 8 * level_index(a->va, l));
-        uint64_t e = g->entry[l] = *g->at[l];
-        if (!(e & PTE_P))
-            return fault(g, a, 0);
-        if ((l > 3 && (e & PTE_PS)) || (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
-            return fault(g, a, PF_P | PF_RSVD);
-        rights &= e;
-        g->leaf = l;
-        if (pte_is_leaf(e, l))
-            break;
-        table = e & PTE_ADDR;
-    }
-    g->gpa =
-        pte_leaf_addr(g->entry[g->leaf], g->leaf) + (a->va & ((1ull << level_shift(g->leaf)) - 1));
-    if (!walk_permits(rights, a))
-        return fault(g, a, PF_P);
-    return gmem_inside(m->vm->gm, gpa_gfn(g->gpa)) || fault(g, a, PF_P | PF_RSVD);
-}
-
-/* Set A on the guest's path and D for a store, as the hardware's own walk would. */
-static void mark(struct mmu *m, struct guest_walk *g, bool store)
-{
-    for (unsigned l = g->leaf; l <= m->vm->levels; l++)
-        *g->at[l] = g->entry[l] |= PTE_A;
-    if (store)
-        *g->at[g->leaf] = g->entry[g->leaf] |= PTE_D;
-}
 
 static struct sp *root_page(struct mmu *m)
 {
@@ -133,6 +83,21 @@ static void back(struct mmu *m, gfn_t f)
         m->vm->ops->no_frames(m->vm->ctx);
 }
 
+/* The guest's kernel stores to a page that no entry lets it write, with CR0.WP clear: the hardware
+ * runs with WP set, so the hypervisor makes each such store. */
+static enum fix_result emulate(struct mmu *m, const struct access *a, struct walk *w,
+                               struct guest_walk *g)
+{
+    gfn_t f = gpa_gfn(g->gpa);
+    mmu_exit(m, CTR_exit_other, a->va);
+    if (spt_shadowed(m->vm->state, f))
+        spt_drop_gfn(m->vm->state, f);
+    back(m, f);
+    guest_walk_mark(m, g, true);
+    w->page = hfn_hpa(gmem_hfn(m->vm->gm, f));
+    return FIX_EMULATE;
+}
+
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
     struct guest_walk g = {0};
@@ -141,6 +106,8 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
         w->error = g.error;
         return FIX_REFLECT;
     }
+    if (!mmu_permits(&m->hw, g.rights, a))
+        return emulate(m, a, w, &g);
     gfn_t f = gpa_gfn(g.gpa);
     if (a->store &&
         spt_shadowed(m->vm->state, f)) { /* ring 3 stores here: it is no table any more */
@@ -149,7 +116,7 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     } else
         mmu_exit(m, CTR_exit_fill, a->va);
     back(m, f);
-    mark(m, &g, a->store);
+    guest_walk_mark(m, &g, a->store);
     fill(m, a, &g);
     return FIX_RETRY;
 }
@@ -168,6 +135,15 @@ static void guest_invlpg(struct mmu *m, gva_t va)
     mmu_exit(m, CTR_exit_invlpg, va);
     mmu_flush_va(m, va);
 }
+
+static void guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
+{
+    mmu_exit(m, CTR_exit_invlpg, va);
+    mmu_flush_invpcid(m, type, pcid, va);
+}
+
+/* The rights in the shadow are the guest's own, whatever the registers say of them. */
+static void guest_control(struct mmu *m) { mmu_exit(m, CTR_exit_other, 0); }
 
 static void guest_touch(struct mmu *m, gfn_t f, bool write)
 {
@@ -212,4 +188,5 @@ REGISTER(paging, shadow,
          .summary = "shadow tables; every write to a guest table traps and is emulated",
          .init = init, .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
          .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write,
-         .guest_touch = guest_touch, .zap = zap, .table_bytes = table_bytes, .check = check);
+         .guest_touch = guest_touch, .guest_invpcid = guest_invpcid, .guest_control = guest_control,
+         .forces_wp = true, .zap = zap, .table_bytes = table_bytes, .check = check);

@@ -15,7 +15,8 @@
  * As the architecture demands, an entry enters a walk cache only with its accessed bit set: psc[]
  * and npsc[] at the end of a walk, pwc when an entry is read so.
  *
- * A bits are set when the walk completes, D when a store completes; a failed walk writes nothing.
+ * A bits are set when the walk completes, D when a store completes; a failed walk writes nothing but
+ * A and D of nested entries it has used (D where they map a guest table: its reads count as writes).
  */
 #ifndef NB_PAGING_WALK_H
 #define NB_PAGING_WALK_H
@@ -25,7 +26,9 @@
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
-#define PSC_W (1ull << 62) /* permissions gathered above the cached table */
+/* Permissions gathered above the cached table. */
+#define PSC_X (1ull << 61)
+#define PSC_W (1ull << 62)
 #define PSC_U (1ull << 63)
 #define PSC_ADDR 0x000ffffffffff000ull /* bits 0..5 refs, 6..11 refs_nested so far */
 
@@ -83,17 +86,40 @@ struct walk_path {
 /* The fields every walk sets; the rest is valid by status. */
 ALWAYS_INLINE void walk_begin(struct walk *w) { *w = (struct walk){.nested_fault = false}; }
 
-ALWAYS_INLINE void walk_fault(struct walk *w, const struct access *a, uint64_t why)
+ALWAYS_INLINE void walk_fault(const struct mmu *m, struct walk *w, const struct access *a,
+                              uint64_t why)
 {
     w->status = WALK_GUEST_FAULT;
-    w->error = (unsigned)(why | PF_U | (a->store ? PF_W : 0));
+    w->error = mmu_error(&m->ctl, a, (unsigned)why);
 }
 
-/* Permissions gathered over the levels decide a user access (SDM vol. 3A, 4.6.1). */
-ALWAYS_INLINE bool walk_permits(uint64_t rights, const struct access *a)
+/* Rights are gathered over the levels: W and U where all entries have them, and PTE_NX, turned
+ * round, where none has it. */
+#define RIGHTS_ALL (PTE_W | PTE_U | PTE_NX)
+ALWAYS_INLINE uint64_t walk_rights(uint64_t e) { return e ^ PTE_NX; }
+ALWAYS_INLINE uint64_t psc_pack(uint64_t rights)
 {
-    return (rights & PTE_U) && (!a->store || (rights & PTE_W));
+    return (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0) |
+           (rights & PTE_NX ? PSC_X : 0);
 }
+ALWAYS_INLINE uint64_t psc_unpack(uint64_t hit)
+{
+    return (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0) | (hit & PSC_X ? PTE_NX : 0);
+}
+
+ALWAYS_INLINE bool walk_permits(const struct mmu *m, uint64_t rights, const struct access *a)
+{
+    if (likely(!a->fetch && !a->supervisor))
+        return (rights & PTE_U) && (!a->store || (rights & PTE_W));
+    return mmu_permits(&m->hw, rights, a);
+}
+
+/* A present entry without a bit that none may have; what it is otherwise: walk_missing(). */
+ALWAYS_INLINE bool walk_present(const struct mmu *m, uint64_t e)
+{
+    return (e & m->present) == PTE_P;
+}
+ALWAYS_INLINE unsigned walk_missing(uint64_t e) { return e & PTE_P ? PF_P | PF_RSVD : 0; }
 
 /* The entry that ended a walk has a reserved bit set: PS above level 3, or address bits below its
  * size. */
@@ -103,12 +129,12 @@ ALWAYS_INLINE bool walk_rsvd(uint64_t e, unsigned level)
 }
 
 /* The entry e at `level` ended the walk with these rights: is the access allowed? */
-ALWAYS_INLINE bool walk_accepts(struct walk *w, const struct access *a, uint64_t e, unsigned level,
-                                uint64_t rights)
+ALWAYS_INLINE bool walk_accepts(const struct mmu *m, struct walk *w, const struct access *a,
+                                uint64_t e, unsigned level, uint64_t rights)
 {
-    if (likely(!walk_rsvd(e, level) && walk_permits(rights, a)))
+    if (likely(!walk_rsvd(e, level) && walk_permits(m, rights, a)))
         return true;
-    walk_fault(w, a, walk_rsvd(e, level) ? PF_P | PF_RSVD : PF_P);
+    walk_fault(m, w, a, walk_rsvd(e, level) ? PF_P | PF_RSVD : PF_P);
     return false;
 }
 
@@ -151,14 +177,14 @@ ALWAYS_INLINE unsigned psc_lookup(struct mmu *m, struct assoc *caches, uint64_t 
     return levels;
 }
 
-ALWAYS_INLINE void walk_done(struct walk *w, gva_t va, hpa_t byte, unsigned size, uint64_t rights,
-                             uint64_t leaf, bool store)
+ALWAYS_INLINE void walk_done(const struct mmu *m, struct walk *w, gva_t va, hpa_t byte,
+                             unsigned size, uint64_t rights, uint64_t leaf, bool store)
 {
     w->status = WALK_OK;
     w->size = size;
     w->page = byte - (va & ((1ull << (12 + 9 * size)) - 1));
-    w->flags = (rights & PTE_W ? TLB_W : 0) | (leaf & PTE_D || store ? TLB_D : 0) |
-               (leaf & PTE_G ? TLB_G : 0);
+    w->flags =
+        (rights & (TLB_W | TLB_U)) | rights >> 63 | (leaf & m->leaf_flags) | (store ? TLB_D : 0);
 }
 
 /* One-dimensional walk of tables that lie at base + address, base + address < limit: the guest's
@@ -168,11 +194,11 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
                           const enum pwc_kind pwc, const bool cached, struct walk_log *log)
 {
     unsigned level = m->levels;
-    uint64_t table = m->root, rights = PTE_W | PTE_U, all = PTE_A, e;
+    uint64_t table = m->root, rights = RIGHTS_ALL, all = PTE_A, e;
     struct walk_path p;
     walk_begin(w);
     if (unlikely(!canonical(a->va, m->levels))) {
-        walk_fault(w, a, 0);
+        walk_fault(m, w, a, FAULT_GP);
         return;
     }
     if (pwc == PWC_INTEL) {
@@ -180,46 +206,46 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
         level = psc_lookup(m, m->psc, a->va, m->levels, m->tag, &hit);
         if (level != m->levels) {
             table = (hit & PSC_ADDR) - base;
-            rights = (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0);
+            rights = psc_unpack(hit);
             w->refs = m->levels - level;
         }
     }
     for (p.top = level;; level--) {
         if (unlikely(table >= limit)) {
-            walk_fault(w, a, PF_P | PF_RSVD);
+            walk_fault(m, w, a, PF_P | PF_RSVD);
             return;
         }
         hpa_t ea = base + table + 8 * level_index(a->va, level);
         p.ea[level] = ea;
-        p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0);
+        p.above[level] = psc_pack(rights);
         e = walk_read(m, w, ea, level, true, pwc, cached);
         w->refs++;
         walk_note(log, dim, level, 0, ea - base, ea, e);
-        if (unlikely(!(e & PTE_P))) {
-            walk_fault(w, a, 0);
+        if (unlikely(!walk_present(m, e))) {
+            walk_fault(m, w, a, walk_missing(e));
             w->status = fail;
             return;
         }
-        rights &= e;
+        rights &= walk_rights(e);
         all &= e;
         if (level == 1 || (e & PTE_PS))
             break;
         table = e & PTE_ADDR;
     }
     p.leaf = level;
-    if (!walk_accepts(w, a, e, level, rights)) {
+    if (!walk_accepts(m, w, a, e, level, rights)) {
         w->status = fail;
         return;
     }
     uint64_t mask = (1ull << level_shift(level)) - 1;
     if (unlikely((e & PTE_ADDR & ~mask) + mask >= limit)) {
-        walk_fault(w, a, PF_P | PF_RSVD);
+        walk_fault(m, w, a, PF_P | PF_RSVD);
         return;
     }
     walk_mark(m, &p, all, e, a->store);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, &p);
-    walk_done(w, a->va, base + pte_leaf_addr(e, level) + (a->va & mask), level - 1, rights, e,
+    walk_done(m, w, a->va, base + pte_leaf_addr(e, level) + (a->va & mask), level - 1, rights, e,
               a->store);
 }
 
@@ -227,14 +253,29 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
 struct nested {
     hpa_t hpa;     /* of the byte asked for */
     unsigned size; /* 0, 1, 2: what its nested leaf maps */
-    bool writable;
+    bool writable, dirty;
 };
 
-/* Nested-TLB value: hpa of the 4 KiB frame | writable << 2 | size. */
+/* Set A on the nested path to gpa, and D in its leaf: not counted, for it goes with a walk that is. */
+static inline void nested_mark(struct mmu *m, gpa_t gpa, bool dirty)
+{
+    hpa_t table = m->root;
+    for (unsigned level = m->levels;; level--) {
+        uint64_t *e = mmu_ptr(m->vm, table + 8 * level_index(gpa, level));
+        bool leaf = level == 1 || (*e & PTE_PS);
+        *e |= leaf && dirty ? PTE_A | PTE_D : PTE_A;
+        if (leaf)
+            return;
+        table = *e & PTE_ADDR;
+    }
+}
+
+/* Nested-TLB value: hpa of the 4 KiB frame | dirty << 3 | writable << 2 | size. */
 ALWAYS_INLINE void ntlb_fill(struct mmu *m, gpa_t gpa, const struct nested *n)
 {
     assoc_put(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1,
-              (n->hpa & ~PAGE_MASK) | (uint64_t)n->writable << 2 | n->size);
+              (n->hpa & ~PAGE_MASK) | (uint64_t)n->dirty << 3 | (uint64_t)n->writable << 2 |
+                  n->size);
 }
 
 /* Where a nested walk stands. */
@@ -280,12 +321,13 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
                                struct walk_log *log)
 {
     unsigned levels = m->levels, top = levels;
-    struct nested_walk n = {.table = m->root, .rights = PTE_W};
+    struct nested_walk n = {.table = m->root, .rights = PTE_W | PTE_A};
     if (pwc != PWC_NONE && m->ntlb.ways) {
         uint64_t *v = assoc_get(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1);
         if (v) {
             m->c.ntlb_hits++;
-            *out = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1};
+            *out = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1,
+                                   *v >> 3 & 1};
             w->refs += levels - out->size;
             w->refs_nested += levels - out->size;
             return true;
@@ -296,7 +338,7 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
         top = psc_lookup(m, m->npsc, gpa, levels, 0, &hit);
         if (top != levels) {
             n.table = hit & PSC_ADDR;
-            n.rights = hit & PSC_W ? PTE_W : 0;
+            n.rights = (hit & PSC_W ? PTE_W : 0) | PTE_A;
         }
     }
     bool found = pwc == PWC_NONE && levels == 4
@@ -310,9 +352,13 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
     }
     w->refs += levels - n.level + 1;
     w->refs_nested += levels - n.level + 1;
+    /* The guest's own tables are read as if written (SDM vol. 3C, 29.3.5; APM vol. 2, 15.25.5). */
+    bool dirty = (n.e & PTE_D) || guest_level;
+    if (unlikely(!(n.rights & PTE_A) || (guest_level && !(n.e & PTE_D))))
+        nested_mark(m, gpa, dirty);
     *out =
         (struct nested){pte_leaf_addr(n.e, n.level) + (gpa & ((1ull << level_shift(n.level)) - 1)),
-                        n.level - 1, n.rights & PTE_W};
+                        n.level - 1, n.rights & PTE_W, dirty};
     if (pwc == PWC_INTEL)
         for (unsigned l = n.level + 1; l <= top; l++)
             if (m->npsc[PSC_SLOT(l)].ways)
@@ -331,12 +377,12 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
     unsigned level = glevels;
     gpa_t table = m->guest_root;
     hpa_t known = 0; /* host-physical address of the table, when a walk cache gave it */
-    uint64_t rights = PTE_W | PTE_U, all = PTE_A, e;
+    uint64_t rights = RIGHTS_ALL, all = PTE_A, e;
     struct walk_path p;
     struct nested n;
     walk_begin(w);
     if (unlikely(!canonical(a->va, glevels))) {
-        walk_fault(w, a, 0);
+        walk_fault(m, w, a, FAULT_GP);
         return;
     }
     if (pwc == PWC_INTEL) {
@@ -344,7 +390,7 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         level = psc_lookup(m, m->psc, a->va, glevels, m->tag, &hit);
         if (level != glevels) {
             known = hit & PSC_ADDR;
-            rights = (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0);
+            rights = psc_unpack(hit);
             w->refs = hit & 63;
             w->refs_nested = hit >> 6 & 63;
         }
@@ -357,23 +403,22 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         } else if (!walk_nested(m, ga, level, w, &n, pwc, cached, log))
             return;
         p.ea[level] = n.hpa;
-        p.above[level] = (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0) | w->refs |
-                         w->refs_nested << 6;
+        p.above[level] = psc_pack(rights) | w->refs | w->refs_nested << 6;
         e = walk_read(m, w, n.hpa, level, true, pwc, cached);
         w->refs++;
         walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
-        if (unlikely(!(e & PTE_P))) {
-            walk_fault(w, a, 0);
+        if (unlikely(!walk_present(m, e))) {
+            walk_fault(m, w, a, walk_missing(e));
             return;
         }
-        rights &= e;
+        rights &= walk_rights(e);
         all &= e;
         if (level == 1 || (e & PTE_PS))
             break;
         table = e & PTE_ADDR;
     }
     p.leaf = level;
-    if (!walk_accepts(w, a, e, level, rights))
+    if (!walk_accepts(m, w, a, e, level, rights))
         return;
     gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
     if (!walk_nested(m, byte, 0, w, &n, pwc, cached, log))
@@ -385,10 +430,12 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         return;
     }
     walk_mark(m, &p, all, e, a->store);
+    if (unlikely(a->store && !n.dirty))
+        nested_mark(m, byte, true);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, &p);
-    walk_done(w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
-              n.writable ? rights : rights & ~PTE_W, e, a->store);
+    walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
+              n.writable ? rights : rights & ~PTE_W, n.dirty ? e : e & ~PTE_D, a->store);
     if (unlikely(level - 1 > n.size)) {
         w->flags |= level == 2 ? TLB_PART_2M : TLB_PART_1G;
         m->parts = true;

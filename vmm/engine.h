@@ -20,23 +20,24 @@ struct user;
 
 /* What to run: every option of the command line that concerns the machine. */
 struct vm_config {
-    const char *paging;        /* name of a strategy; NULL: the engine's own choice */
-    const struct cpu *cpu;     /* preset, loaded */
-    enum page_mode guest_page; /* --guest-page */
-    enum page_mode host_page;  /* --host-page */
-    unsigned levels;           /* --levels: guest tables */
-    unsigned host_levels;      /* --host-levels: nested tables */
-    uint64_t mem;              /* --mem: guest-physical bytes */
-    uint64_t host_mem;         /* --host-mem: bytes of the frame pool */
-    struct numa_policy numa;   /* --numa */
-    uint64_t seed;             /* --seed */
-    unsigned flush_ceiling;    /* --set guest.flush_ceiling=N, default 33 */
-    FILE *events;              /* --set run.events=FILE: one line per event, or NULL */
-    bool check;                /* --set run.check=1: verify every invariant at the end */
-    bool hash;                 /* --set run.hash=1: hash guest memory at the end */
-    enum backing_kind backing; /* --set host.backing=anon|memfd: real engines */
-    double timeout;            /* --timeout: seconds until the guest is ended; 0: never */
-    bool reload_kvm;           /* --reload-kvm: may reload the host's KVM module for --paging */
+    const char *paging;            /* name of a strategy; NULL: the engine's own choice */
+    const uint64_t *paging_params; /* its parameters, in declaration order; NULL: the defaults */
+    const struct cpu *cpu;         /* preset, loaded */
+    enum page_mode guest_page;     /* --guest-page */
+    enum page_mode host_page;      /* --host-page */
+    unsigned levels;               /* --levels: guest tables */
+    unsigned host_levels;          /* --host-levels: nested tables */
+    uint64_t mem;                  /* --mem: guest-physical bytes */
+    uint64_t host_mem;             /* --host-mem: bytes of the frame pool */
+    struct numa_policy numa;       /* --numa */
+    uint64_t seed;                 /* --seed */
+    unsigned flush_ceiling;        /* --set guest.flush_ceiling=N, default 33 */
+    FILE *events;                  /* --set run.events=FILE: one line per event, or NULL */
+    bool check;                    /* --set run.check=1: verify every invariant at the end */
+    bool hash;                     /* --set run.hash=1: hash guest memory at the end */
+    enum backing_kind backing;     /* --set host.backing=anon|memfd: real engines */
+    double timeout;                /* --timeout: seconds until the guest is ended; 0: never */
+    bool reload_kvm;               /* --reload-kvm: may reload the host's KVM module for --paging */
 };
 
 /* What a guest runs: for the model a function, for real engines a name that the image knows. */

@@ -34,6 +34,7 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
 {
     struct hw *h = ctx;
     int r = gk_fault(h->kernel, va, error);
+    mmu_guest_return(h->mmu);
     if (r == GK_OK) {
         h->mmu->c.guest_faults++;
         return;
@@ -140,21 +141,28 @@ void *hw_kmem(struct hw *h, size_t bytes)
 
 static struct hw *machine(struct user *u) { return u->hw; }
 
+/* A system call returns to the program. */
+static int back(struct user *u, int result)
+{
+    mmu_guest_return(machine(u)->mmu);
+    return result;
+}
+
 int u_mmap(struct user *u, gva_t hint, uint64_t len, unsigned prot, unsigned flags, gva_t *out)
 {
-    return gk_mmap(machine(u)->kernel, hint, len, prot, flags, out);
+    return back(u, gk_mmap(machine(u)->kernel, hint, len, prot, flags, out));
 }
 int u_munmap(struct user *u, gva_t a, uint64_t len)
 {
-    return gk_munmap(machine(u)->kernel, a, len);
+    return back(u, gk_munmap(machine(u)->kernel, a, len));
 }
 int u_mprotect(struct user *u, gva_t a, uint64_t len, unsigned prot)
 {
-    return gk_mprotect(machine(u)->kernel, a, len, prot);
+    return back(u, gk_mprotect(machine(u)->kernel, a, len, prot));
 }
-int u_fork(struct user *u, int *child) { return gk_fork(machine(u)->kernel, child); }
-int u_exit(struct user *u, int pid) { return gk_exit(machine(u)->kernel, pid); }
-int u_switch(struct user *u, int pid) { return gk_switch(machine(u)->kernel, pid); }
+int u_fork(struct user *u, int *child) { return back(u, gk_fork(machine(u)->kernel, child)); }
+int u_exit(struct user *u, int pid) { return back(u, gk_exit(machine(u)->kernel, pid)); }
+int u_switch(struct user *u, int pid) { return back(u, gk_switch(machine(u)->kernel, pid)); }
 
 gva_t u_alloc(struct user *u, uint64_t len)
 {
@@ -236,8 +244,8 @@ int model_boot(struct hw *h, const struct vm_config *cfg, struct result *res, ch
     if (!h->host)
         return code;
     h->gm = gmem_new(h->host, cfg->mem, cfg->host_page, &gmem_ops, h);
-    h->mvm = mmu_vm_new(p, cfg->cpu, h->host, h->gm, cfg->levels, cfg->host_levels,
-                        cfg->events ? &event_ops : &quiet_ops, h, err, errlen);
+    h->mvm = mmu_vm_new(p, cfg->paging_params, cfg->cpu, h->host, h->gm, cfg->levels,
+                        cfg->host_levels, cfg->events ? &event_ops : &quiet_ops, h, err, errlen);
     if (!h->mvm) {
         model_end(h, OUTCOME_HOST_OOM, "%s; raise --host-mem", err);
     }

@@ -15,7 +15,7 @@ static int translate(struct hw *h, gva_t gva, struct walk_report *out, char *err
 {
     uint64_t size = page_bytes(h->cfg->guest_page);
     gva_t page;
-    struct access load = {gva, false};
+    struct access load = {.va = gva};
     struct walk w;
     struct walk_log log = {0};
     int r = u_mmap(&h->user, ALIGN_DOWN(gva, size), size, GK_READ | GK_WRITE, GK_FIXED, &page);

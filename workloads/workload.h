@@ -12,18 +12,9 @@
 #ifndef NB_WORKLOADS_WORKLOAD_H
 #define NB_WORKLOADS_WORKLOAD_H
 
+#include "base/param.h"
 #include "base/registry.h"
 #include "vmm/user.h"
-
-/* One parameter; a list ends with .name = NULL. */
-struct param {
-    const char *name;
-    uint64_t def, min, max;
-    const char *unit; /* "bytes" accepts 64M; others are plain numbers */
-    const char *help;
-};
-
-enum { WL_MAX_PARAMS = 12 };
 
 struct workload {
     const char *name, *summary;

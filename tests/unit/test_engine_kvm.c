@@ -43,7 +43,7 @@ static struct vm_config config(void)
 /* ---- the same as the model ---- */
 struct job {
     const struct workload *w;
-    uint64_t params[WL_MAX_PARAMS];
+    uint64_t params[MAX_PARAMS];
 };
 
 static void run_workload(struct user *u, void *arg)

@@ -390,7 +390,7 @@ static void zapped(struct user *u, void *arg)
     struct walk w;
     for (unsigned i = 0; i < 1024; i += 3) { /* discard the frame of every third page */
         struct walk_log log = {0};
-        struct access load = {a + (i << 12), false};
+        struct access load = {.va = a + (i << 12)};
         h->mvm->paging->explain(h->mmu, &load, &w, &log);
         assert_int_equal(w.status, WALK_OK);
         for (uint64_t g = 0; g < h->gm->frames; g++)
@@ -536,7 +536,7 @@ static void map_and_store(struct user *u, gva_t at)
     gva_t a;
     assert_int_equal(u_mmap(u, at, 4 << 12, GK_READ | GK_WRITE, GK_FIXED | GK_4K, &a), GK_OK);
     for (unsigned i = 0; i < 4; i++) {
-        struct access load = {a + (i << 12), false};
+        struct access load = {.va = a + (i << 12)};
         struct walk w;
         st64(u, load.va, i);
         h->mvm->paging->explain(h->mmu, &load, &w, &(struct walk_log){0});

@@ -1,5 +1,5 @@
 /* test_validate.c: verdicts, rows, constants of a comparison; the guests that are run.
- * link: base workloads/params bench/validate bench/validate_plan bench/validate_print bench/print
+ * link: base bench/validate bench/validate_plan bench/validate_print bench/print
  * bench/bench_util bench/validate_paper
  */
 #include <setjmp.h>

@@ -5,7 +5,7 @@
  * write.
  */
 /* link: base workloads/touch workloads/stream workloads/gups workloads/chase workloads/zipf
- * workloads/btree workloads/bfs workloads/churn workloads/forkcow workloads/switch workloads/params
+ * workloads/btree workloads/bfs workloads/churn workloads/forkcow workloads/switch
  */
 #include <math.h>
 #include <setjmp.h>
@@ -202,7 +202,7 @@ static void power_on(void)
 static const uint64_t *run_watched(const char *name, const char *settings, uint64_t seed,
                                    void (*watch)(gva_t, unsigned))
 {
-    static uint64_t values[WL_MAX_PARAMS];
+    static uint64_t values[MAX_PARAMS];
     char buf[256], err[512], *save = NULL;
     const struct workload *w = REG_FIND(workload, name);
     assert_non_null(w);
@@ -609,7 +609,7 @@ static void params_are_checked(void **state)
         {"updates=1k", "is not a whole number"},
     };
     const struct workload *w = REG_FIND(workload, "gups");
-    uint64_t values[WL_MAX_PARAMS], before[WL_MAX_PARAMS];
+    uint64_t values[MAX_PARAMS], before[MAX_PARAMS];
     char err[512];
     params_default(w, values);
     memcpy(before, values, sizeof before);

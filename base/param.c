@@ -1,24 +1,25 @@
-/* params.c: a workload's parameters from the command line. */
-#include "workloads/params.h"
+/* param.c: parameters of workloads and strategies from the command line. */
+#include "base/param.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "base/registry.h"
 
-unsigned params_count(const struct workload *w)
+unsigned param_count(const struct param *list)
 {
     unsigned n = 0;
-    while (w->params && n < WL_MAX_PARAMS && w->params[n].name)
+    while (list && n < MAX_PARAMS && list[n].name)
         n++;
     return n;
 }
 
-void params_default(const struct workload *w, uint64_t *values)
+void param_defaults(const struct param *list, uint64_t *values)
 {
-    unsigned n = params_count(w);
-    for (unsigned i = 0; i < WL_MAX_PARAMS; i++)
-        values[i] = i < n ? w->params[i].def : 0;
+    unsigned n = param_count(list);
+    for (unsigned i = 0; i < MAX_PARAMS; i++)
+        values[i] = i < n ? list[i].def : 0;
 }
 
 static bool in_bytes(const struct param *p) { return strcmp(p->unit, "bytes") == 0; }
@@ -36,32 +37,34 @@ static const char *range(const struct param *p, char *buf, size_t n)
     return buf;
 }
 
-static int unknown(const struct workload *w, const char *key, char *err, size_t errlen)
+static int unknown(const char *owner, const struct param *params, const char *key, char *err,
+                   size_t errlen)
 {
-    const struct reg_head *heads[WL_MAX_PARAMS];
-    unsigned n = params_count(w);
+    const struct reg_head *heads[MAX_PARAMS];
+    unsigned n = param_count(params);
     char list[256] = "";
     for (unsigned i = 0; i < n; i++) {
-        heads[i] = (const void *)&w->params[i]; /* both begin with the name */
+        heads[i] = (const void *)&params[i]; /* both begin with the name */
         size_t len = strlen(list);
-        snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", w->params[i].name);
+        snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", params[i].name);
     }
     const char *near = strlen(key) > 32 ? NULL : reg_nearest(heads, heads + n, key);
-    snprintf(err, errlen, "workload %s has no parameter '%s'; %s%s%sits parameters are %s", w->name,
-             key, near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
+    snprintf(err, errlen, "%s has no parameter '%s'; %s%s%sits parameters are %s", owner, key,
+             near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
              n ? list : "(none)");
     return NB_USAGE;
 }
 
-static const struct param *find(const struct workload *w, const char *key, size_t len)
+static const struct param *find(const struct param *params, const char *key, size_t len)
 {
-    for (unsigned i = 0; i < params_count(w); i++)
-        if (strlen(w->params[i].name) == len && memcmp(w->params[i].name, key, len) == 0)
-            return &w->params[i];
+    for (unsigned i = 0; i < param_count(params); i++)
+        if (strlen(params[i].name) == len && memcmp(params[i].name, key, len) == 0)
+            return &params[i];
     return NULL;
 }
 
-int params_set(const struct workload *w, uint64_t *values, const char *kv, char *err, size_t errlen)
+int param_set(const char *owner, const struct param *params, uint64_t *values, const char *kv,
+              char *err, size_t errlen)
 {
     const char *eq = strchr(kv, '=');
     char key[64], text[96];
@@ -70,9 +73,9 @@ int params_set(const struct workload *w, uint64_t *values, const char *kv, char 
         return NB_USAGE;
     }
     snprintf(key, sizeof key, "%.*s", (int)(eq - kv < 63 ? eq - kv : 63), kv);
-    const struct param *p = find(w, kv, (size_t)(eq - kv));
+    const struct param *p = find(params, kv, (size_t)(eq - kv));
     if (!p)
-        return unknown(w, key, err, errlen);
+        return unknown(owner, params, key, err, errlen);
     uint64_t v;
     if (!(in_bytes(p) ? parse_size(eq + 1, &v) : parse_u64(eq + 1, &v))) {
         snprintf(err, errlen, "%s = '%s' is not a %s; %s is expected", key, eq + 1,
@@ -84,6 +87,6 @@ int params_set(const struct workload *w, uint64_t *values, const char *kv, char 
                  range(p, text, sizeof text));
         return NB_USAGE;
     }
-    values[p - w->params] = v;
+    values[p - params] = v;
     return NB_OK;
 }
