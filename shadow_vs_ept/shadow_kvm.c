@@ -25,6 +25,9 @@
  * image's own tables go (shadow_pages_recycled), KVM's guest takes a few faults for its code and
  * stack where the model takes one.
  *
+ * Of control registers and the kernel's walked accesses (mmu_access) it knows nothing: the guest it
+ * predicts sets the first once and makes none of the second (user_only).
+ *
  * Not as in KVM: a store of ring 3 to a frame that is a tracked table makes it a table no more at
  * once; KVM emulates two such stores first. Our guest kernel clears a frame before a program gets
  * it.
@@ -390,7 +393,7 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
     .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
     .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
     .table_bytes = table_bytes, .counts_shadow_pages = true, .counts_retries = true,        \
-    .of_one_kvm = true, .check = check
+    .of_one_kvm = true, .user_only = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",
