@@ -18,19 +18,12 @@
 #include "shadow_vs_ept/ept.h"
 #include "shadow_vs_ept/walk.h"
 
-struct ept {
-    hpa_t root;
-};
-
 int ept_init(struct mmu_vm *vm, char *err, size_t errlen)
 {
     (void)err, (void)errlen;
-    struct ept *s = vm->state = meta_calloc(META_PAGING, 1, sizeof *s);
-    s->root = mmu_table_alloc(vm);
+    vm->nested_root = mmu_table_alloc(vm);
     return 0;
 }
-
-hpa_t ept_root(const struct mmu_vm *vm) { return ((const struct ept *)vm->state)->root; }
 
 /* Free the table at t and all below it. */
 static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
@@ -42,12 +35,7 @@ static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
     mmu_table_free(vm, t);
 }
 
-void ept_fini(struct mmu_vm *vm)
-{
-    struct ept *s = vm->state;
-    free_tables(vm, s->root, vm->host_levels);
-    meta_free(META_PAGING, s);
-}
+void ept_fini(struct mmu_vm *vm) { free_tables(vm, vm->nested_root, vm->host_levels); }
 
 ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
                         const enum pwc_kind pwc, const bool cached, struct walk_log *log)
@@ -66,8 +54,7 @@ void ept_explain(struct mmu *m, const struct access *a, struct walk *w, struct w
 /* The entry that maps gpa at `level`, making the tables above it. */
 static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
 {
-    const struct ept *s = vm->state;
-    hpa_t t = s->root;
+    hpa_t t = vm->nested_root;
     for (unsigned l = vm->host_levels; l > level; l--) {
         uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
         if (!(*e & PTE_P))
@@ -79,8 +66,7 @@ static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
 
 uint64_t *ept_leaf(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
 {
-    const struct ept *s = vm->state;
-    hpa_t t = s->root;
+    hpa_t t = vm->nested_root;
     for (unsigned l = vm->host_levels;; l--) {
         uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
         if (!(*e & PTE_P))
@@ -129,30 +115,29 @@ enum fix_result ept_reflect(const struct mmu *m, const struct access *a, struct 
     return FIX_REFLECT;
 }
 
-static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+enum fix_result ept_fix(struct mmu *m, const struct access *a, struct walk *w)
 {
     return ept_violation(m, w->gpa) ? FIX_RETRY : ept_reflect(m, a, w);
 }
 
 void ept_guest_cr3(struct mmu *m, uint64_t cr3)
 {
-    const struct ept *s = m->vm->state;
     m->levels = m->vm->host_levels;
-    m->root = s->root;
+    m->root = m->vm->nested_root;
     m->guest_root = cr3 & PTE_ADDR;
     mmu_load_tag(m, cr3);
 }
 
-static void guest_touch(struct mmu *m, gfn_t g, bool write)
+void ept_guest_touch(struct mmu *m, gfn_t g, bool write)
 {
     unsigned level;
     if (ept_leaf(m->vm, gfn_gpa(g), &level) || ept_violation(m, gfn_gpa(g)))
         nested_mark(m, gfn_gpa(g), write);
 }
 
-static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+void ept_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 {
-    guest_touch(m, gpa_gfn(gpa), true);
+    ept_guest_touch(m, gpa_gfn(gpa), true);
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
 }
 
@@ -195,17 +180,21 @@ static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint6
     return why;
 }
 
+const char *ept_check_leaves(struct mmu_vm *vm, uint64_t *tables)
+{
+    return check_table(vm, vm->nested_root, vm->host_levels, 0, tables);
+}
+
 const char *ept_check(struct mmu_vm *vm)
 {
-    const struct ept *s = vm->state;
     uint64_t count = 0;
-    const char *why = check_table(vm, s->root, vm->host_levels, 0, &count);
+    const char *why = ept_check_leaves(vm, &count);
     return why ? why : count != vm->table_frames ? "ept (2) table_frames is wrong" : NULL;
 }
 
 REGISTER(paging, ept,
          .summary = "nested paging: two-dimensional walks, no exits for the guest's own tables",
          .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .explain = ept_explain,
-         .fix = fix, .guest_cr3 = ept_guest_cr3, .guest_invlpg = mmu_flush_va,
-         .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .zap = ept_zap,
+         .fix = ept_fix, .guest_cr3 = ept_guest_cr3, .guest_invlpg = mmu_flush_va,
+         .guest_pt_write = ept_guest_pt_write, .guest_touch = ept_guest_touch, .zap = ept_zap,
          .table_bytes = ept_table_bytes, .check = ept_check);

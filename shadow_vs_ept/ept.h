@@ -8,12 +8,16 @@ int ept_init(struct mmu_vm *, char *err, size_t errlen);
 void ept_fini(struct mmu_vm *);
 walk_fn ept_walk_for(const struct mmu_vm *);
 void ept_explain(struct mmu *, const struct access *, struct walk *, struct walk_log *);
+enum fix_result ept_fix(struct mmu *, const struct access *, struct walk *);
 void ept_guest_cr3(struct mmu *, uint64_t cr3);
+void ept_guest_touch(struct mmu *, gfn_t, bool write);
+void ept_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
 void ept_zap(struct mmu_vm *, gfn_t first, uint64_t n);
 void ept_table_bytes(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
 const char *ept_check(struct mmu_vm *);
+/* Invariant (1); counts the tables. */
+const char *ept_check_leaves(struct mmu_vm *, uint64_t *tables);
 
-hpa_t ept_root(const struct mmu_vm *);
 /* The present leaf that maps gpa and its level, or NULL. */
 uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
 /* One EPT violation at gpa: back it and map it. False when the guest has no such memory. */

@@ -92,7 +92,7 @@ static const char *check(struct mmu_vm *vm)
     const char *why = ept_check(vm);
     if (why)
         return why;
-    return zeroes_hold(vm, ept_root(vm), vm->host_levels)
+    return zeroes_hold(vm, vm->nested_root, vm->host_levels)
                ? NULL
                : "ept-kvm (3) a read-only leaf is not a page of zeroes";
 }

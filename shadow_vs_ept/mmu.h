@@ -65,6 +65,8 @@ struct mmu_vm {
     struct gmem *gm;
     unsigned levels, host_levels;
     uint64_t param[MAX_PARAMS]; /* values of paging->params */
+    hpa_t nested_root;          /* of the nested table (ept.h), where the strategy has one */
+    struct spt *spt;            /* shadow tables (shadow_pt.h), where it has some */
     void *state;                /* the strategy's own */
     uint64_t table_frames;      /* frames the strategy's tables occupy now */
     const struct mmu_ops *ops;

@@ -24,18 +24,17 @@
  * A and D bits of guest entries are set by the hypervisor when it fills, as hardware would have.
  * Shadow tables are always in sync or absent (see the invariants in shadow_pt.h).
  */
-#include "shadow_vs_ept/guest_walk.h"
-#include "shadow_vs_ept/shadow_pt.h"
+#include "shadow_vs_ept/shadow.h"
 #include "shadow_vs_ept/walk.h"
 
-static int init(struct mmu_vm *vm, char *err, size_t errlen)
+int shadow_init(struct mmu_vm *vm, char *err, size_t errlen)
 {
     (void)err, (void)errlen;
-    vm->state = spt_new(vm);
+    vm->spt = spt_new(vm);
     return 0;
 }
 
-static void fini(struct mmu_vm *vm) { spt_free(vm->state); }
+void shadow_fini(struct mmu_vm *vm) { spt_free(vm->spt); }
 
 ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
                         const enum pwc_kind pwc, const bool cached, struct walk_log *log)
@@ -44,9 +43,16 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
 }
 WALK_VARIANTS(walk)
 
+walk_fn shadow_walk_for(const struct mmu_vm *vm) { return walk_for(vm); }
+
+void shadow_explain(struct mmu *m, const struct access *a, struct walk *w, struct walk_log *log)
+{
+    walk_explain(m, a, w, log);
+}
+
 static struct sp *root_page(struct mmu *m)
 {
-    struct spt *s = m->vm->state;
+    struct spt *s = m->vm->spt;
     struct sp *root = spt_get(s, gpa_gfn(m->guest_root), m->vm->levels);
     m->root = root->table;
     return root;
@@ -55,7 +61,7 @@ static struct sp *root_page(struct mmu *m)
 /* Build the shadow path for a guest walk and its leaf. */
 static void fill(struct mmu *m, const struct access *a, const struct guest_walk *g)
 {
-    struct spt *s = m->vm->state;
+    struct spt *s = m->vm->spt;
     struct sp *p = root_page(m);
     gfn_t f = gpa_gfn(g->gpa);
     uint64_t leaf = g->entry[g->leaf];
@@ -90,15 +96,15 @@ static enum fix_result emulate(struct mmu *m, const struct access *a, struct wal
 {
     gfn_t f = gpa_gfn(g->gpa);
     mmu_exit(m, CTR_exit_other, a->va);
-    if (spt_shadowed(m->vm->state, f))
-        spt_drop_gfn(m->vm->state, f);
+    if (spt_shadowed(m->vm->spt, f))
+        spt_drop_gfn(m->vm->spt, f);
     back(m, f);
     guest_walk_mark(m, g, true);
     w->page = hfn_hpa(gmem_hfn(m->vm->gm, f));
     return FIX_EMULATE;
 }
 
-static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+enum fix_result shadow_fix(struct mmu *m, const struct access *a, struct walk *w)
 {
     struct guest_walk g = {0};
     if (!guest_walk(m, a, &g)) {
@@ -109,10 +115,9 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     if (!mmu_permits(&m->hw, g.rights, a))
         return emulate(m, a, w, &g);
     gfn_t f = gpa_gfn(g.gpa);
-    if (a->store &&
-        spt_shadowed(m->vm->state, f)) { /* ring 3 stores here: it is no table any more */
+    if (a->store && spt_shadowed(m->vm->spt, f)) { /* ring 3 stores here: it is no table any more */
         mmu_exit(m, CTR_exit_pt_write, a->va);
-        spt_drop_gfn(m->vm->state, f);
+        spt_drop_gfn(m->vm->spt, f);
     } else
         mmu_exit(m, CTR_exit_fill, a->va);
     back(m, f);
@@ -121,7 +126,7 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     return FIX_RETRY;
 }
 
-static void guest_cr3(struct mmu *m, uint64_t cr3)
+void shadow_guest_cr3(struct mmu *m, uint64_t cr3)
 {
     mmu_exit(m, CTR_exit_cr3, cr3);
     m->levels = m->vm->levels;
@@ -130,26 +135,26 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
     mmu_load_tag(m, cr3);
 }
 
-static void guest_invlpg(struct mmu *m, gva_t va)
+void shadow_guest_invlpg(struct mmu *m, gva_t va)
 {
     mmu_exit(m, CTR_exit_invlpg, va);
     mmu_flush_va(m, va);
 }
 
-static void guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
+void shadow_guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
 {
     mmu_exit(m, CTR_exit_invlpg, va);
     mmu_flush_invpcid(m, type, pcid, va);
 }
 
 /* The rights in the shadow are the guest's own, whatever the registers say of them. */
-static void guest_control(struct mmu *m) { mmu_exit(m, CTR_exit_other, 0); }
+void shadow_guest_control(struct mmu *m) { mmu_exit(m, CTR_exit_other, 0); }
 
-static void guest_touch(struct mmu *m, gfn_t f, bool write)
+void shadow_guest_touch(struct mmu *m, gfn_t f, bool write)
 {
-    if (write && spt_shadowed(m->vm->state, f)) {
+    if (write && spt_shadowed(m->vm->spt, f)) {
         mmu_exit(m, CTR_exit_pt_write, gfn_gpa(f));
-        spt_drop_gfn(m->vm->state, f);
+        spt_drop_gfn(m->vm->spt, f);
     }
     if (gmem_state(m->vm->gm, f) != PG_RESIDENT) {
         mmu_exit(m, CTR_exit_fill, gfn_gpa(f));
@@ -157,22 +162,22 @@ static void guest_touch(struct mmu *m, gfn_t f, bool write)
     }
 }
 
-static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+void shadow_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 {
-    struct spt *s = m->vm->state;
+    struct spt *s = m->vm->spt;
     gfn_t f = gpa_gfn(gpa);
     if (spt_shadowed(s, f)) {
         mmu_exit(m, CTR_exit_pt_write, gpa);
         back(m, f);
         spt_entry_written(s, f, (unsigned)(gpa >> 3 & 511));
     } else
-        guest_touch(m, f, true);
+        shadow_guest_touch(m, f, true);
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
 }
 
 static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
-    spt_zap(vm->state, first, n);
+    spt_zap(vm->spt, first, n);
     mmu_vm_flush_all(vm);
 }
 
@@ -182,11 +187,19 @@ static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nes
     *nested = 0;
 }
 
-static const char *check(struct mmu_vm *vm) { return spt_check(vm->state); }
+static const char *check(struct mmu_vm *vm)
+{
+    const char *why = spt_check(vm->spt);
+    return why                                     ? why
+           : spt_live(vm->spt) != vm->table_frames ? "shadow: table_frames is wrong"
+                                                   : NULL;
+}
 
 REGISTER(paging, shadow,
          .summary = "shadow tables; every write to a guest table traps and is emulated",
-         .init = init, .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
-         .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write,
-         .guest_touch = guest_touch, .guest_invpcid = guest_invpcid, .guest_control = guest_control,
-         .forces_wp = true, .zap = zap, .table_bytes = table_bytes, .check = check);
+         .init = shadow_init, .fini = shadow_fini, .walk_for = shadow_walk_for,
+         .explain = shadow_explain, .fix = shadow_fix, .guest_cr3 = shadow_guest_cr3,
+         .guest_invlpg = shadow_guest_invlpg, .guest_pt_write = shadow_guest_pt_write,
+         .guest_touch = shadow_guest_touch, .guest_invpcid = shadow_guest_invpcid,
+         .guest_control = shadow_guest_control, .forces_wp = true, .zap = zap,
+         .table_bytes = table_bytes, .check = check);

@@ -360,6 +360,25 @@ void spt_drop_gfn(struct spt *s, gfn_t g)
     settle(s);
 }
 
+void spt_drop_all(struct spt *s)
+{
+    for (uint32_t i = 1; i < s->npages; i++)
+        if (s->page[i]) /* a direct page goes with its parent */
+            free_page(s, s->page[i]);
+    settle(s);
+}
+
+uint64_t spt_live(const struct spt *s) { return s->live; }
+
+uint64_t spt_leaves(const struct spt *s)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 1; i < s->npages; i++)
+        for (unsigned k = 0; s->page[i] && k < 512; k++)
+            n += (*entry(s, s->page[i], k) & PTE_P) && !spt_child(s, s->page[i], k);
+    return n;
+}
+
 void spt_zap(struct spt *s, gfn_t first, uint64_t n)
 {
     zap_list(s, first.n & ~((1ull << ORDER_1G) - 1), 3);
@@ -431,9 +450,10 @@ static const char *check_page(const struct spt *s, const struct sp *p, uint64_t 
 
 const char *spt_check(struct spt *s)
 {
-    uint64_t listed = 0, nodes = s->nnodes - 1;
+    uint64_t listed = 0, nodes = s->nnodes - 1, live = 0;
     for (uint32_t i = 1; i < s->npages; i++) {
         const char *why = s->page[i] ? check_page(s, s->page[i], &listed) : NULL;
+        live += s->page[i] != NULL;
         if (why)
             return why;
     }
@@ -441,5 +461,5 @@ const char *spt_check(struct spt *s)
         nodes--;
     if (nodes != listed)
         return "shadow (4) a list names an sPTE that is gone";
-    return s->live != s->vm->table_frames ? "shadow (6) table_frames is wrong" : NULL;
+    return live != s->live ? "shadow (6) shadow pages are miscounted" : NULL;
 }

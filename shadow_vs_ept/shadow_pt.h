@@ -16,7 +16,7 @@
  *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
  *      and nothing else is.
  *  (5) a direct page has exactly one parent.
- *  (6) table_frames counts the shadow pages.
+ *  (6) spt_live() counts the shadow pages.
  */
 #ifndef NB_PAGING_SHADOW_PT_H
 #define NB_PAGING_SHADOW_PT_H
@@ -63,6 +63,12 @@ void spt_entry_written(struct spt *, gfn_t g, unsigned idx);
 void spt_drop_gfn(struct spt *, gfn_t g);
 /* The host changes [first, first + n): drop every leaf that maps it. The caller flushes. */
 void spt_zap(struct spt *, gfn_t first, uint64_t n);
+
+/* All shadow pages go. Flushes. */
+void spt_drop_all(struct spt *);
+/* Shadow pages, and leaves in them. */
+uint64_t spt_live(const struct spt *);
+uint64_t spt_leaves(const struct spt *);
 
 const char *spt_check(struct spt *);
 

@@ -259,8 +259,8 @@ struct nested {
 /* Set A on the nested path to gpa, and D in its leaf: not counted, for it goes with a walk that is. */
 static inline void nested_mark(struct mmu *m, gpa_t gpa, bool dirty)
 {
-    hpa_t table = m->root;
-    for (unsigned level = m->levels;; level--) {
+    hpa_t table = m->vm->nested_root;
+    for (unsigned level = m->vm->host_levels;; level--) {
         uint64_t *e = mmu_ptr(m->vm, table + 8 * level_index(gpa, level));
         bool leaf = level == 1 || (*e & PTE_PS);
         *e |= leaf && dirty ? PTE_A | PTE_D : PTE_A;

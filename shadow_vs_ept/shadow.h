@@ -1,0 +1,20 @@
+/* shadow.h: what strategies with shadow tables share: see shadow.c. */
+#ifndef NB_PAGING_SHADOW_H
+#define NB_PAGING_SHADOW_H
+
+#include "shadow_vs_ept/guest_walk.h"
+#include "shadow_vs_ept/shadow_pt.h"
+
+int shadow_init(struct mmu_vm *, char *err, size_t errlen);
+void shadow_fini(struct mmu_vm *);
+walk_fn shadow_walk_for(const struct mmu_vm *);
+void shadow_explain(struct mmu *, const struct access *, struct walk *, struct walk_log *);
+enum fix_result shadow_fix(struct mmu *, const struct access *, struct walk *);
+void shadow_guest_cr3(struct mmu *, uint64_t cr3);
+void shadow_guest_invlpg(struct mmu *, gva_t);
+void shadow_guest_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
+void shadow_guest_control(struct mmu *);
+void shadow_guest_touch(struct mmu *, gfn_t, bool write);
+void shadow_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
+
+#endif
