@@ -125,6 +125,22 @@ void mmu_vm_free(struct mmu_vm *vm)
     meta_free(META_MMU, vm);
 }
 
+static bool names(const struct paging *p, enum counter_id id)
+{
+    const enum counter_id *c = p->counters;
+    while (c && *c != CTR_COUNT && *c != id)
+        c++;
+    return c && *c == id;
+}
+
+/* Counters that a strategy lacks and another has. */
+static void mark_others(const struct paging *mine, struct counters *out)
+{
+    FOR_EACH(paging, p)
+    for (const enum counter_id *c = p->counters; c && *c != CTR_COUNT; c++)
+        out->unseen[*c] = !names(mine, *c);
+}
+
 /* Counters an engine without caches, or without these mechanisms, cannot see. */
 static void mark_unseen(const struct mmu *m, struct counters *out)
 {
@@ -132,17 +148,9 @@ static void mark_unseen(const struct mmu *m, struct counters *out)
                                             CTR_swap_ins,      CTR_swap_outs,    CTR_balloon_pages,
                                             CTR_exit_mmio,     CTR_exit_io,      CTR_exit_hypercall,
                                             CTR_exit_hlt,      CTR_exit_intr};
-    static const enum counter_id lazy[] = {
-        CTR_exit_spurious,         CTR_shadow_pages_made, CTR_shadow_pages_zapped,
-        CTR_shadow_pages_recycled, CTR_shadow_floods,     CTR_shadow_pt_writes,
-        CTR_shadow_unsyncs,        CTR_shadow_syncs,      CTR_shadow_out_of_sync,
-        CTR_shadow_prefetched,     CTR_shadow_leaves};
     for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
         out->unseen[later[i]] = true;
-    for (unsigned i = 0; i < ARRAY_SIZE(lazy); i++)
-        out->unseen[lazy[i]] = !m->vm->paging->counts_shadow_pages;
-    out->unseen[CTR_shadow_flushes] = !m->vm->paging->counts_flushes;
-    out->unseen[CTR_exit_retry] = !m->vm->paging->counts_retries;
+    mark_others(m->vm->paging, out);
     for (unsigned i = 0; i < 4; i++) /* served by L1, L2, L3, memory */
         out->unseen[CTR_pt_l1_hits + i] = out->unseen[CTR_data_l1_hits + i] =
             !m->cache[i < 3 ? i : 0].ways;

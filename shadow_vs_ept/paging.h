@@ -18,6 +18,7 @@
 #define NB_PAGING_PAGING_H
 
 #include "base/addr.h"
+#include "base/counters.h"
 #include "base/param.h"
 #include "base/registry.h"
 
@@ -106,15 +107,19 @@ struct paging {
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
     /* Bytes of shadow and nested tables now. */
     void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
-    bool counts_shadow_pages; /* has the counters shadow_* and exit_spurious, but: */
-    bool counts_flushes;      /* has the counter shadow_flushes */
-    bool counts_retries;      /* has the counter exit_retry */
-    bool of_one_kvm;          /* does what one KVM does: for validate, not for comparisons */
-    bool user_only;           /* defined for user-mode accesses under fixed control registers */
-    bool forces_wp;           /* the hardware runs with CR0.WP set, whatever the guest's is */
+    /* The counters it has and not every strategy: COUNTERS(CTR_...); NULL: none. Where a strategy
+     * does not name what another does, that counter is null. */
+    const enum counter_id *counters;
+    bool of_one_kvm; /* does what one KVM does: for validate, not for comparisons */
+    bool user_only;  /* defined for user-mode accesses under fixed control registers */
+    bool forces_wp;  /* the hardware runs with CR0.WP set, whatever the guest's is */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };
+
+/* A list for paging.counters. */
+#define COUNTERS(...) \
+    (const enum counter_id[]) { __VA_ARGS__, CTR_COUNT }
 
 REGISTRY(paging);
 

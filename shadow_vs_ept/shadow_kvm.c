@@ -388,16 +388,20 @@ static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nes
 
 static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
 
+#define KMMU_COUNTERS                                                                           \
+    CTR_exit_spurious, CTR_exit_retry, CTR_shadow_pages_made, CTR_shadow_pages_zapped,          \
+        CTR_shadow_pages_recycled, CTR_shadow_floods, CTR_shadow_pt_writes, CTR_shadow_unsyncs, \
+        CTR_shadow_syncs, CTR_shadow_out_of_sync, CTR_shadow_prefetched, CTR_shadow_leaves
+
 #define PARTS                                                                               \
     .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,                \
     .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
     .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
-    .table_bytes = table_bytes, .counts_shadow_pages = true, .counts_retries = true,        \
-    .of_one_kvm = true, .user_only = true, .check = check
+    .table_bytes = table_bytes, .of_one_kvm = true, .user_only = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",
-            .init = init_native, .counts_flushes = true, PARTS);
+            .init = init_native, .counters = COUNTERS(KMMU_COUNTERS, CTR_shadow_flushes), PARTS);
 REGISTER_AS(paging, shadow_pvm, "shadow-pvm",
             .summary = "the same under a KVM that emulates the guest's ring 0",
-            .init = init_emulated, PARTS);
+            .init = init_emulated, .counters = COUNTERS(KMMU_COUNTERS), PARTS);
