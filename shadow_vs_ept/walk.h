@@ -187,6 +187,13 @@ ALWAYS_INLINE void walk_done(const struct mmu *m, struct walk *w, gva_t va, hpa_
         (rights & (TLB_W | TLB_U)) | rights >> 63 | (leaf & m->leaf_flags) | (store ? TLB_D : 0);
 }
 
+/* The entry is for a part of the guest's page at `level`. */
+ALWAYS_INLINE void walk_part(struct mmu *m, struct walk *w, unsigned level)
+{
+    w->flags |= level == 2 ? TLB_PART_2M : TLB_PART_1G;
+    m->parts = true;
+}
+
 /* One-dimensional walk of tables that lie at base + address, base + address < limit: the guest's
  * own (native) or shadow tables (base 0). A missing or forbidding entry ends it with `fail`. */
 ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w, hpa_t base,
@@ -237,16 +244,19 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
         w->status = fail;
         return;
     }
-    uint64_t mask = (1ull << level_shift(level)) - 1;
-    if (unlikely((e & PTE_ADDR & ~mask) + mask >= limit)) {
+    uint64_t mask = (1ull << level_shift(level)) - 1,
+             byte = pte_leaf_addr(e, level) + (a->va & mask);
+    bool beyond = (byte | mask) >= limit; /* a large page of which only a part is memory */
+    if (unlikely(byte >= limit)) {
         walk_fault(m, w, a, PF_P | PF_RSVD);
         return;
     }
     walk_mark(m, &p, all, e, a->store);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, &p);
-    walk_done(m, w, a->va, base + pte_leaf_addr(e, level) + (a->va & mask), level - 1, rights, e,
-              a->store);
+    walk_done(m, w, a->va, base + byte, unlikely(beyond) ? 0 : level - 1, rights, e, a->store);
+    if (unlikely(beyond))
+        walk_part(m, w, level);
 }
 
 /* A nested translation. */
@@ -436,10 +446,8 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         psc_fill(m, a->va, &p);
     walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
               n.writable ? rights : rights & ~PTE_W, n.dirty ? e : e & ~PTE_D, a->store);
-    if (unlikely(level - 1 > n.size)) {
-        w->flags |= level == 2 ? TLB_PART_2M : TLB_PART_1G;
-        m->parts = true;
-    }
+    if (unlikely(level - 1 > n.size))
+        walk_part(m, w, level);
 }
 
 /* The six variants of a strategy's walk, and the table that picks one. fn(m, a, w, pwc, cached,
