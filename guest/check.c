@@ -1,5 +1,5 @@
 /* check.c: gk_check, the kernel's invariants as code. Their numbers are in pmm.c, vma.c, shm.c,
- * mm.c.
+ * mm.c, tea.c.
  *
  * It counts mappings from the tables of all processes into the `seen` field of each block and
  * compares with the counts the kernel keeps. It writes nothing else and may be called between any
@@ -120,6 +120,8 @@ const char *gk_check(struct gk *g)
         bad = vma_check(g, p);
         if (!bad)
             bad = check_table(g, p, p->table, g->cfg.levels, 0);
+        if (!bad)
+            bad = tea_check(g, p);
     }
     if (!bad)
         bad = check_shms(g);

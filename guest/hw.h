@@ -11,7 +11,7 @@
 #define NB_GUEST_HW_H
 
 #include <stddef.h>
-#include "base/addr.h"
+#include "base/tea.h"
 
 struct hw; /* the machine; owned by the engine */
 
@@ -26,6 +26,13 @@ void hw_copy_page(struct hw *, gfn_t dst, gfn_t src);
 void hw_load_cr3(struct hw *, uint64_t cr3);
 /* INVLPG: drop the current PCID's (and global) translations of one address. */
 void hw_invlpg(struct hw *, gva_t);
+/* The rest only on a machine with TEA registers (gk_config.tea_registers).
+ * Load them, all at once: those of the address space of the CR3 loaded last. */
+void hw_load_teas(struct hw *, const struct tea *, unsigned n);
+/* These frames, which hold zeroes, become an area's tables. The hypervisor's name for it when it has placed
+ * them in consecutive frames of its own; 0 when it does not or cannot. */
+uint64_t hw_tea_alloc(struct hw *, gfn_t first, uint64_t n);
+void hw_tea_free(struct hw *, uint64_t id);
 /* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
 void *hw_kmem(struct hw *, size_t bytes);
 

@@ -1,8 +1,8 @@
 /* internal.h: the guest kernel's own structures; nobody outside guest/ includes it.
  *
- * Who owns what: pmm.c frames · pt.c entries and the flush batch · vma.c address ranges · shm.c the
- * pages of mappings that processes share · mm.c system calls and faults · proc.c processes ·
- * check.c the invariants. Lower ones never call higher ones.
+ * Who owns what: pmm.c frames · tea.c runs of tables · pt.c entries and the flush batch · vma.c
+ * address ranges · shm.c the pages of mappings that processes share · mm.c system calls and faults ·
+ * proc.c processes · check.c the invariants. Lower ones never call higher ones.
  */
 #ifndef NB_GUEST_INTERNAL_H
 #define NB_GUEST_INTERNAL_H
@@ -23,7 +23,13 @@
              */
 
 /* ---- pmm.c: guest frames ---- */
-enum frame_kind { FRAME_PART, FRAME_FREE, FRAME_DATA, FRAME_TABLE };
+enum frame_kind {
+    FRAME_PART,
+    FRAME_FREE,
+    FRAME_DATA,
+    FRAME_TABLE,
+    FRAME_TEA, /* reserved for a table by tea.c: not in use, zero */
+};
 
 /* Only the first frame of a block has meaningful fields; the others are FRAME_PART (all zero). */
 struct frame {
@@ -37,6 +43,7 @@ struct frame {
         uint32_t seen; /* allocated: scratch of gk_check */
     };
     uint8_t kind, order;
+    bool tea; /* table or not, the frame belongs to an area of tea.c */
 };
 
 struct pmm {
@@ -52,6 +59,8 @@ bool pmm_init(struct gk *);
 /* A block of 2^order frames with ref 1, or NO_FRAME. zero: clear those frames that were used
  * before. */
 uint32_t pmm_alloc(struct gk *, unsigned order, enum frame_kind, bool zero);
+/* n consecutive zero frames as n blocks of one, or NO_FRAME. */
+uint32_t pmm_alloc_run(struct gk *, uint32_t n, enum frame_kind);
 void pmm_free(struct gk *, uint32_t head);
 /* First frame of the allocated block that holds f. */
 uint32_t pmm_head(const struct gk *, uint32_t f);
@@ -90,7 +99,8 @@ struct proc {
     struct proc *chain;       /* same pid bucket */
     struct vma *root, *first, *last, *hot;
     uint64_t nvmas;
-    gpa_t table; /* top-level table */
+    struct area *areas; /* tea.c; largest first */
+    gpa_t table;        /* top-level table */
     int pid;
     uint16_t pcid; /* 0 without PCIDs */
     bool fresh;    /* the next load of its CR3 must not keep TLB entries */
@@ -145,6 +155,21 @@ bool shm_vacant(const struct shm *, gva_t, unsigned order); /* no page in that a
 bool shm_set(struct gk *, struct shm *, gva_t, uint32_t frame, unsigned order); /* takes one ref */
 void shm_count(struct gk *, struct shm *); /* gk_check: add one `seen` per held block */
 
+/* ---- tea.c: translation entry areas ---- */
+struct area {
+    struct tea tea;
+    struct area *next;
+};
+
+/* The frame reserved for the table of `level` at va, now in use; NO_FRAME: there is none. */
+uint32_t tea_take(struct gk *, const struct proc *, gva_t, unsigned level);
+void tea_give(struct gk *, uint32_t frame);                     /* back; it is zero again */
+void tea_cover(struct gk *, struct proc *, const struct vma *); /* reserve what is not yet */
+void tea_clone(struct gk *, struct proc *to, const struct proc *from);
+void tea_drop_all(struct gk *, struct proc *); /* of a process without tables */
+void tea_load(struct gk *);                    /* the current process's into the registers */
+const char *tea_check(struct gk *, const struct proc *);
+
 /* ---- pt.c: page tables of one process, and the flush batch ---- */
 struct pos { /* where a walk stopped */
     gpa_t at;
@@ -173,7 +198,7 @@ gpa_t pt_new(struct gk *, bool zero); /* 0 when there is no frame (frame 0 is ne
 struct pos pt_walk(struct gk *, const struct proc *, gva_t);
 /* Go down from `pos` to `level`, making missing tables. False: no frame; *pos is where it stopped.
  */
-bool pt_down(struct gk *, gva_t, struct pos *, unsigned level);
+bool pt_down(struct gk *, const struct proc *, gva_t, struct pos *, unsigned level);
 /* Free the empty tables that stand where a leaf of `level` is wanted. False: they are not empty. */
 bool pt_prune(struct gk *, struct proc *, gva_t, struct pos *, unsigned level);
 int pt_visit(struct gk *, struct visit *, gva_t from, gva_t to);
@@ -205,11 +230,12 @@ struct gk {
     gva_t top; /* first address above user space */
     struct pmm pmm;
     struct batch batch;
-    struct slab vmas, procs, shms, nodes;
+    struct slab vmas, procs, shms, nodes, areas;
     struct proc *first, *last, *cur;
     struct proc *bucket[PID_BUCKETS];
     uint64_t pcids[64]; /* bit set: in use; PCID 0 is never handed out */
     uint64_t tables;    /* frames in use as tables */
+    uint64_t reserved;  /* frames that tea.c keeps for tables not in use */
     uint64_t cr3;       /* as last loaded, without CR3_KEEP */
     int nprocs, next_pid;
 };

@@ -58,6 +58,8 @@ struct gk_config {
     enum page_mode pages;    /* default page size of user mappings */
     bool pcid;               /* use PCIDs */
     unsigned flush_ceiling;  /* INVLPGs per operation before a CR3 reload is used; Linux: 33 */
+    unsigned tea_registers;  /* DMT registers of this machine, at most MAX_TEA_REGISTERS; 0: leaf
+                                tables are placed one by one (guest/tea.c) */
 };
 
 /* Kernel memory (hw_kmem) that gk_boot and normal running need for this much guest memory. */
@@ -92,7 +94,8 @@ int gk_fault(struct gk *, gva_t, unsigned error);
 /* ---- for checkers, hashes and tools ---- */
 uint64_t gk_pt_bytes(const struct gk *); /* page tables of all processes */
 uint64_t gk_free_frames(const struct gk *);
-uint64_t gk_cr3(const struct gk *); /* as last loaded, without CR3_KEEP */
+uint64_t gk_reserved_frames(const struct gk *); /* kept for tables of TEAs not in use */
+uint64_t gk_cr3(const struct gk *);             /* as last loaded, without CR3_KEEP */
 /* Call fn for each mapped user page of each process in (pid, gva) order. order: ORDER_*. */
 void gk_for_each_page(struct gk *,
                       void (*fn)(void *ctx, int pid, gva_t, gfn_t, unsigned order, uint64_t pte),

@@ -95,7 +95,7 @@ static bool reach(struct gk *g, struct proc *p, gva_t va, struct pos *pos, unsig
 {
     while (pos->level < order_level(*order) && !pt_prune(g, p, va, pos, order_level(*order)))
         *order -= 9;
-    return pt_down(g, va, pos, order_level(*order));
+    return pt_down(g, p, va, pos, order_level(*order));
 }
 
 /* The data of a new page: found or allocated, with a count of 1 for the leaf to come. */
@@ -306,6 +306,7 @@ int gk_mmap(struct gk *g, gva_t hint, uint64_t len, unsigned prot, unsigned flag
     int err = choose_range(g, &new, hint, len, flags);
     if (err)
         return err;
+    tea_cover(g, g->cur, &new);
     if (flags & GK_POPULATE)
         err = map_now(g, &new);
     else if (!vma_add_or_grow(g, g->cur, &new))

@@ -80,11 +80,11 @@ bool pmm_init(struct gk *g)
 
 bool pmm_has(const struct gk *g, unsigned order) { return g->pmm.nonempty >> order; }
 
-/* Mark a block as used; with `zero`, first clear those of its frames that were used before. */
-static void mark_used(struct gk *g, uint32_t f, unsigned order, bool zero)
+/* Mark n frames as used; with `zero`, first clear those of them that were used before. */
+static void mark_used(struct gk *g, uint32_t f, uint32_t n_frames, bool zero)
 {
     uint64_t *used = g->pmm.used;
-    for (uint64_t at = f, end = at + BIT(order); at < end;) {
+    for (uint64_t at = f, end = at + n_frames; at < end;) {
         unsigned shift = at % 64, n = end - at < 64 - shift ? (unsigned)(end - at) : 64 - shift;
         uint64_t mask = (n == 64 ? ~0ull : (1ull << n) - 1) << shift, old = used[at / 64] & mask;
         for (; zero && old; old &= old - 1)
@@ -94,9 +94,9 @@ static void mark_used(struct gk *g, uint32_t f, unsigned order, bool zero)
     }
 }
 
-uint32_t pmm_alloc(struct gk *g, unsigned order, enum frame_kind kind, bool zero)
+/* Take a block of 2^order frames off the free lists. */
+static uint32_t take(struct pmm *m, unsigned order)
 {
-    struct pmm *m = &g->pmm;
     uint32_t fit = m->nonempty >> order;
     if (!fit)
         return NO_FRAME;
@@ -107,9 +107,35 @@ uint32_t pmm_alloc(struct gk *g, unsigned order, enum frame_kind kind, bool zero
         o--;
         push(m, f + BIT(o), o);
     }
-    m->frames[f] = (struct frame){.ref = 1, .kind = (uint8_t)kind, .order = (uint8_t)order};
     m->free -= BIT(order);
-    mark_used(g, f, order, zero);
+    return f;
+}
+
+uint32_t pmm_alloc(struct gk *g, unsigned order, enum frame_kind kind, bool zero)
+{
+    struct pmm *m = &g->pmm;
+    uint32_t f = take(m, order);
+    if (f == NO_FRAME)
+        return NO_FRAME;
+    m->frames[f] = (struct frame){.ref = 1, .kind = (uint8_t)kind, .order = (uint8_t)order};
+    mark_used(g, f, BIT(order), zero);
+    return f;
+}
+
+uint32_t pmm_alloc_run(struct gk *g, uint32_t n, enum frame_kind kind)
+{
+    struct pmm *m = &g->pmm;
+    unsigned order = 0;
+    while (BIT(order) < n)
+        order++;
+    uint32_t f = take(m, order);
+    if (f == NO_FRAME)
+        return NO_FRAME;
+    for (uint32_t i = 0; i < BIT(order); i++)
+        m->frames[f + i] = (struct frame){.ref = 1, .kind = (uint8_t)kind};
+    for (uint32_t i = BIT(order); i-- > n;)
+        pmm_free(g, f + i);
+    mark_used(g, f, n, true);
     return f;
 }
 

@@ -46,6 +46,7 @@ static void load(struct gk *g, struct proc *p)
     g->cr3 = cr3_of(p);
     p->fresh = false;
     hw_load_cr3(g->hw, g->cr3 | keep);
+    tea_load(g);
 }
 
 static uint16_t pcid_take(struct gk *g)
@@ -100,6 +101,7 @@ static void proc_free(struct gk *g, struct proc *p)
     pt_free_tables(g, p);
     vma_drop_all(g, p);
     batch_end(g);
+    tea_drop_all(g, p);
     g->pcids[p->pcid / 64] &= ~(1ull << p->pcid % 64);
     g->pcids[0] |= 1;
     struct proc **at = &g->bucket[(unsigned)p->pid % PID_BUCKETS];
@@ -116,8 +118,8 @@ static void proc_free(struct gk *g, struct proc *p)
 static bool sane(const struct gk_config *c)
 {
     return (c->levels == 4 || c->levels == 5) && c->pages <= PAGES_THP &&
-           !(c->mem_bytes & PAGE_MASK) && c->mem_bytes >> PAGE_SHIFT < NO_FRAME &&
-           c->reserved_bytes < c->mem_bytes;
+           c->tea_registers <= MAX_TEA_REGISTERS && !(c->mem_bytes & PAGE_MASK) &&
+           c->mem_bytes >> PAGE_SHIFT < NO_FRAME && c->reserved_bytes < c->mem_bytes;
 }
 
 static struct slab slab_of(size_t size)
@@ -142,6 +144,7 @@ struct gk *gk_boot(struct hw *hw, const struct gk_config *cfg)
     g->procs = slab_of(sizeof(struct proc));
     g->shms = slab_of(sizeof(struct shm));
     g->nodes = slab_of(sizeof(struct shm_node));
+    g->areas = slab_of(sizeof(struct area));
     g->pcids[0] = 1;
     g->next_pid = 1;
     struct proc *p = g->batch.va && pmm_init(g) ? proc_new(g) : NULL;
@@ -166,7 +169,7 @@ static gpa_t child_entry(struct gk *g, struct copy *c, gva_t va, unsigned level)
     if (c->level == level && c->base == (va & ~(level_size(level + 1) - 1)))
         return c->table + 8 * level_index(va, level);
     struct pos pos = pt_walk(g, c->child, va);
-    if (!pt_down(g, va, &pos, level))
+    if (!pt_down(g, c->child, va, &pos, level))
         return 0;
     c->table = pos.at & ~PAGE_MASK;
     c->base = va & ~(level_size(level + 1) - 1);
@@ -212,6 +215,7 @@ static int copy_space(struct gk *g, struct proc *parent, struct proc *child)
 {
     if (make_shms(g, parent, child->pid) || !vma_clone(g, child, parent))
         return GK_ENOMEM;
+    tea_clone(g, child, parent);
     for (struct vma *v = parent->first; v; v = v->next) {
         struct copy copy = {.vma = v, .child = child};
         struct visit visit = {.leaf = copy_leaf, .proc = parent, .ctx = &copy};
@@ -287,6 +291,7 @@ int gk_switch(struct gk *g, int pid)
 int gk_current(const struct gk *g) { return g->cur->pid; }
 uint64_t gk_pt_bytes(const struct gk *g) { return g->tables * PAGE_SIZE; }
 uint64_t gk_free_frames(const struct gk *g) { return g->pmm.free; }
+uint64_t gk_reserved_frames(const struct gk *g) { return g->reserved; }
 uint64_t gk_cr3(const struct gk *g) { return g->cr3; }
 
 struct report {

@@ -54,10 +54,30 @@ struct pos pt_walk(struct gk *g, const struct proc *p, gva_t va)
     }
 }
 
-bool pt_down(struct gk *g, gva_t va, struct pos *pos, unsigned level)
+/* A table of `level` for va: the frame that tea.c reserved for it, else any. */
+static gpa_t new_table(struct gk *g, const struct proc *p, gva_t va, unsigned level, bool zero)
+{
+    uint32_t f = tea_take(g, p, va, level);
+    if (f == NO_FRAME)
+        return pt_new(g, zero);
+    g->tables++;
+    return gfn_gpa(gfn(f));
+}
+
+/* A table's frame is no longer one. */
+static void put_table(struct gk *g, uint32_t f)
+{
+    g->tables--;
+    if (frame_of(g, f)->tea)
+        tea_give(g, f);
+    else
+        pmm_free(g, f);
+}
+
+bool pt_down(struct gk *g, const struct proc *p, gva_t va, struct pos *pos, unsigned level)
 {
     while (pos->level > level) {
-        gpa_t table = pt_new(g, true);
+        gpa_t table = new_table(g, p, va, pos->level - 1, true);
         if (!table)
             return false;
         hw_pt_write(g->hw, pos->at, table | LINK);
@@ -160,8 +180,10 @@ void batch_end(struct gk *g)
     b->full = false;
     for (uint32_t f = b->head, next; f != NO_FRAME; f = next) {
         next = frame_of(g, f)->next;
-        g->tables -= frame_of(g, f)->kind == FRAME_TABLE;
-        pmm_free(g, f);
+        if (frame_of(g, f)->kind == FRAME_TABLE)
+            put_table(g, f);
+        else
+            pmm_free(g, f);
     }
     b->head = NO_FRAME;
 }
@@ -253,16 +275,15 @@ static bool unshare(struct gk *g, const struct vma *v, uint64_t *e, unsigned ord
     return true;
 }
 
-static int split(struct gk *g, const struct vma *v, struct pos pos, gva_t va)
+static int split(struct gk *g, const struct proc *p, const struct vma *v, struct pos pos, gva_t va)
 {
     unsigned order = level_order(pos.level), small = order - 9;
-    gpa_t table = pt_new(g, false); /* every entry is written below */
+    gpa_t table = new_table(g, p, va, pos.level - 1, false); /* every entry is written below */
     if (!table)
         return GK_ENOMEM;
     uint64_t e = pos.e;
     if (!v->shm && frame_of(g, pte_frame(e))->ref > 1 && !unshare(g, v, &e, order)) {
-        g->tables--;
-        pmm_free(g, (uint32_t)gpa_gfn(table).n);
+        put_table(g, (uint32_t)gpa_gfn(table).n);
         return GK_ENOMEM;
     }
     if (v->shm)
@@ -285,7 +306,7 @@ int pt_split_at(struct gk *g, struct proc *p, gva_t va)
         struct pos pos = pt_walk(g, p, va);
         if (pos.level == 1 || !pte_used(pos.e) || !(va & (level_size(pos.level) - 1)))
             return GK_OK;
-        int err = split(g, v, pos, va);
+        int err = split(g, p, v, pos, va);
         if (err)
             return err;
     }

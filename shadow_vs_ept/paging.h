@@ -25,6 +25,7 @@
 struct mmu;
 struct mmu_vm;
 struct walk_log;
+struct tea;
 
 /* One access by the guest. A user-mode load when only va is set. */
 struct access {
@@ -104,15 +105,22 @@ struct paging {
     void (*guest_return)(struct mmu *);
     /* The kernel reads an entry through its direct map; NULL: nothing comes of that. */
     void (*guest_pt_read)(struct mmu *, gpa_t);
+    /* How many TEA registers the guest kernel finds; NULL: none. Then it loads them, and tells of
+     * each area it makes: name it (guest/hw.h); NULL: nobody listens. */
+    unsigned (*tea_registers)(const struct mmu_vm *);
+    void (*guest_teas)(struct mmu *, const struct tea *, unsigned n);
+    uint64_t (*guest_tea_alloc)(struct mmu *, gfn_t first, uint64_t n);
+    void (*guest_tea_free)(struct mmu *, uint64_t id);
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
     /* Bytes of shadow and nested tables now. */
     void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
     /* The counters it has and not every strategy: COUNTERS(CTR_...); NULL: none. Where a strategy
      * does not name what another does, that counter is null. */
     const enum counter_id *counters;
-    bool of_one_kvm; /* does what one KVM does: for validate, not for comparisons */
-    bool user_only;  /* defined for user-mode accesses under fixed control registers */
-    bool forces_wp;  /* the hardware runs with CR0.WP set, whatever the guest's is */
+    bool user_only;      /* defined for user-mode accesses under fixed control registers */
+    bool no_levels;      /* the guest table the hardware reads has none: --levels 5 is refused */
+    bool no_host_levels; /* nor has the host's: --host-levels 5 is */
+    bool forces_wp;      /* the hardware runs with CR0.WP set, whatever the guest's is */
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };

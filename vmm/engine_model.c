@@ -125,6 +125,19 @@ void hw_copy_page(struct hw *h, gfn_t dst, gfn_t src)
 void hw_load_cr3(struct hw *h, uint64_t cr3) { mmu_guest_cr3(h->mmu, cr3); }
 void hw_invlpg(struct hw *h, gva_t va) { mmu_guest_invlpg(h->mmu, va); }
 
+void hw_load_teas(struct hw *h, const struct tea *t, unsigned n)
+{
+    h->mvm->paging->guest_teas(h->mmu, t, n);
+}
+
+uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
+{
+    const struct paging *p = h->mvm->paging;
+    return p->guest_tea_alloc ? p->guest_tea_alloc(h->mmu, first, n) : 0;
+}
+
+void hw_tea_free(struct hw *h, uint64_t id) { h->mvm->paging->guest_tea_free(h->mmu, id); }
+
 void *hw_kmem(struct hw *h, size_t bytes)
 {
     bytes = ALIGN_UP(bytes, 16);
@@ -212,12 +225,14 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
 {
     const struct vm_config *c = h->cfg;
     uint64_t reserved = gk_reserved_bytes(c->mem);
-    struct gk_config gc = {.mem_bytes = c->mem,
-                           .reserved_bytes = reserved,
-                           .levels = c->levels,
-                           .pages = c->guest_page,
-                           .pcid = c->cpu->pcid,
-                           .flush_ceiling = c->flush_ceiling};
+    struct gk_config gc = {
+        .mem_bytes = c->mem,
+        .reserved_bytes = reserved,
+        .levels = c->levels,
+        .pages = c->guest_page,
+        .pcid = c->cpu->pcid,
+        .flush_ceiling = c->flush_ceiling,
+        .tea_registers = h->mvm->paging->tea_registers ? h->mvm->paging->tea_registers(h->mvm) : 0};
     h->kmem_left = reserved - (1ull << SHIFT_2M); /* the rest is the image's (gk_reserved_bytes) */
     if (reserved < c->mem)
         h->kernel = gk_boot(h, &gc);

@@ -95,6 +95,15 @@ void hw_invlpg(struct hw *h, gva_t va)
     __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
 }
 
+/* No processor has TEA registers, and the kernel is told of none. */
+void hw_load_teas(struct hw *h, const struct tea *t, unsigned n) { (void)h, (void)t, (void)n; }
+uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
+{
+    (void)h, (void)first, (void)n;
+    return 0;
+}
+void hw_tea_free(struct hw *h, uint64_t id) { (void)h, (void)id; }
+
 /* ---- texts for the VMM ---- */
 static void append(const char *text, unsigned at)
 {

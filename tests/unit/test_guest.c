@@ -56,6 +56,9 @@ struct hw {
     struct gk *gk;
     unsigned levels;
     uint64_t total; /* frames the kernel manages */
+    struct tea tea[MAX_TEA_REGISTERS];
+    unsigned nteas, tea_hits;   /* registers; entries found through them */
+    uint64_t tea_ids, tea_live; /* areas the hypervisor was told of; those it still knows */
 };
 
 uint64_t hw_pt_read(struct hw *h, gpa_t a)
@@ -111,6 +114,26 @@ void hw_invlpg(struct hw *h, gva_t va)
     h->n.invlpgs++;
 }
 
+void hw_load_teas(struct hw *h, const struct tea *t, unsigned n)
+{
+    memcpy(h->tea, t, n * sizeof *t);
+    h->nteas = n;
+}
+
+uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
+{
+    for (uint64_t i = first.n * 512; i < (first.n + n) * 512; i++)
+        assert_int_equal(h->mem[i], 0);
+    h->tea_live++;
+    return ++h->tea_ids;
+}
+
+void hw_tea_free(struct hw *h, uint64_t id)
+{
+    assert_in_range(id, 1, h->tea_ids);
+    h->tea_live--;
+}
+
 void *hw_kmem(struct hw *h, size_t bytes)
 {
     if (bytes > h->kmem_left || h->nkmem == 4096)
@@ -147,7 +170,7 @@ static struct hw *boot_cfg(const struct gk_config *c)
 
 static struct hw *boot(uint64_t mem, enum page_mode pages, unsigned levels, bool pcid)
 {
-    return boot_cfg(&(struct gk_config){mem, MIB, levels, pages, pcid, 33});
+    return boot_cfg(&(struct gk_config){mem, MIB, levels, pages, pcid, 33, 0});
 }
 
 static void halt(struct hw *h)
@@ -202,6 +225,23 @@ static void check_tlb(struct hw *h)
             assert_true(!(t->e & PTE_W) || (e & PTE_W));
             assert_true(!(e & PTE_NX) || (t->e & PTE_NX));
             assert_true((t->e & PTE_G) || !(t->e & PTE_D) || !(t->e & PTE_W) || (e & PTE_D));
+        }
+    }
+}
+
+/* What a register finds is what the tables say. */
+static void check_teas(struct hw *h)
+{
+    for (unsigned i = 0; i < h->nteas; i++) {
+        const struct tea *t = &h->tea[i];
+        for (gva_t va = t->start; va < t->end; va += 1ull << level_shift(t->level)) {
+            uint64_t e = h->mem[tea_entry(t, va) / 8], size = 0;
+            gpa_t at;
+            if (!(e & PTE_P) || !pte_is_leaf(e, t->level))
+                continue;
+            assert_int_equal(walk(h, h->cr3, va, &size, &at), e);
+            assert_int_equal(at, tea_entry(t, va));
+            h->tea_hits++;
         }
     }
 }
@@ -344,7 +384,8 @@ static void end(struct hw *h, int pid)
 /* All that is not a table is free again. */
 static void assert_no_leak(struct hw *h)
 {
-    assert_int_equal(gk_free_frames(h->gk) + gk_pt_bytes(h->gk) / P4, h->total);
+    assert_int_equal(gk_free_frames(h->gk) + gk_reserved_frames(h->gk) + gk_pt_bytes(h->gk) / P4,
+                     h->total);
 }
 
 /* ---- exact sequences ---- */
@@ -874,21 +915,22 @@ static void test_bad_config(void **s)
 {
     (void)s;
     const struct gk_config bad[] = {
-        {16 * MIB, MIB, 3, PAGES_4K, false, 33},
-        {16 * MIB, MIB, 6, PAGES_4K, false, 33},
-        {16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33},
-        {16 * MIB + 1, MIB, 4, PAGES_4K, false, 33},
-        {0, 0, 4, PAGES_4K, false, 33},
-        {P4, 0, 4, PAGES_4K, false, 33},
-        {16 * MIB, MIB, 4, (enum page_mode)9, false, 33},
-        {1ull << 60, MIB, 4, PAGES_4K, false, 33},
+        {16 * MIB, MIB, 3, PAGES_4K, false, 33, 0},
+        {16 * MIB, MIB, 6, PAGES_4K, false, 33, 0},
+        {16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33, 0},
+        {16 * MIB + 1, MIB, 4, PAGES_4K, false, 33, 0},
+        {0, 0, 4, PAGES_4K, false, 33, 0},
+        {P4, 0, 4, PAGES_4K, false, 33, 0},
+        {16 * MIB, MIB, 4, (enum page_mode)9, false, 33, 0},
+        {1ull << 60, MIB, 4, PAGES_4K, false, 33, 0},
+        {16 * MIB, MIB, 4, PAGES_4K, false, 33, MAX_TEA_REGISTERS + 1},
     };
     struct hw *h = calloc(1, sizeof *h);
     h->kmem_left = 64 * MIB;
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_null(gk_boot(h, &bad[i]));
     h->kmem_left = 100; /* no kernel memory */
-    assert_null(gk_boot(h, &(struct gk_config){16 * MIB, MIB, 4, PAGES_4K, false, 33}));
+    assert_null(gk_boot(h, &(struct gk_config){16 * MIB, MIB, 4, PAGES_4K, false, 33, 0}));
     for (unsigned i = 0; i < h->nkmem; i++)
         free(h->kmem[i]);
     free(h);
@@ -1138,10 +1180,11 @@ static void compare(void *ctx, int pid, gva_t va, gfn_t f, unsigned order, uint6
 }
 
 static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, unsigned levels,
-                           bool pcid, unsigned steps)
+                           bool pcid, unsigned teas, unsigned steps)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->h = boot_cfg(&(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2});
+    w->h =
+        boot_cfg(&(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2, teas});
     w->mode = mode;
     if (seed % 4 == 3) /* kernel memory runs out, too */
         w->h->kmem_left = 24 * KIB;
@@ -1158,11 +1201,14 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
                     : step_access(w);
         if (what < 30)
             check_tlb(w->h);
+        if (what < 30)
+            check_teas(w->h);
         if (n % 100 == 0)
             assert_null(gk_check(w->h->gk));
         if (n % 500 == 0)
             gk_for_each_page(w->h->gk, compare, w);
     }
+    assert_true(!teas || mem < 64 * MIB || w->h->tea_hits > 0);
     for (int i = 1; i < NPROC; i++)
         if (w->pid[i])
             end(w->h, w->pid[i]);
@@ -1176,6 +1222,53 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
     free(w);
 }
 
+/* ---- translation entry areas ----
+ *
+ * Registers 2, L = 4. mmap of 20 MiB: tables for [256M, 276M) = 10 frames. A first touch costs the
+ * same 4 writes as without areas, and the third frame of the area is the one linked for the third
+ * 2 MiB. A child of fork has an area of its own.
+ */
+static void test_tea(void **s)
+{
+    (void)s;
+    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 2});
+    gva_t a = map(h, 20 * MIB, RW, 0);
+    int child;
+    EXPECT(h, 0, 0, 0, 0, 0);
+    assert_int_equal(h->nteas, 1);
+    assert_int_equal(h->tea[0].start, a);
+    assert_int_equal(tea_frames(&h->tea[0]), 10);
+    assert_int_equal(gk_reserved_frames(h->gk), 10);
+    touch(h, a + 2 * P2M, 1);
+    EXPECT(h, 4, 0, 0, 0, 0);
+    assert_int_equal(gk_reserved_frames(h->gk), 9);
+    assert_true(h->mem[tea_entry(&h->tea[0], a + 2 * P2M) / 8] & PTE_P);
+    const struct tea parent = h->tea[0];
+    assert_int_equal(gk_fork(h->gk, &child), GK_OK);
+    assert_int_equal(gk_switch(h->gk, child), GK_OK);
+    assert_int_equal(h->tea[0].start, a);
+    assert_int_not_equal(h->tea[0].table, parent.table);
+    assert_true(h->mem[tea_entry(&h->tea[0], a + 2 * P2M) / 8] & PTE_P);
+    /* Smaller ones come after larger ones, and only two have a register. A mapping beside another
+     * that shares no table with it has an area of its own; one in the same table has none. */
+    gva_t b = map(h, 64 * P4, RW, 0);
+    assert_int_equal(b, a + 20 * MIB);
+    assert_int_equal(map(h, 64 * P4, RW, 0), b + 64 * P4);
+    gva_t c = map(h, 30 * MIB, RW, 0);
+    assert_int_equal(h->nteas, 2);
+    assert_int_equal(h->tea[0].start, (c & ~(P2M - 1)) + P2M); /* the first table is b's */
+    assert_int_equal(tea_frames(&h->tea[0]), 15);
+    assert_int_equal(h->tea[1].start, a);
+    assert_int_equal(gk_exit(h->gk, child), GK_OK);
+    assert_int_equal(h->tea[0].table, parent.table);
+    assert_int_equal(h->tea_live, 1);
+    assert_int_equal(gk_munmap(h->gk, a, 20 * MIB), GK_OK); /* the area stays, as tables do */
+    assert_int_equal(gk_reserved_frames(h->gk), 9);
+    assert_int_equal(h->nteas, 1);
+    assert_no_leak(h);
+    halt(h);
+}
+
 static void test_random(void **s)
 {
     (void)s;
@@ -1184,23 +1277,38 @@ static void test_random(void **s)
     unsigned seeds = n ? (unsigned)atoi(n) : 12;
     for (unsigned seed = 0; seed < seeds; seed++)
         random_program(seed, (seed & 1 ? 64 : 10) * MIB, modes[seed % 3], 4 + (seed / 2) % 2,
-                       (seed / 3) & 1, 20000);
+                       (seed / 3) & 1, 0, 20000);
+    for (unsigned seed = 0; seed < seeds; seed++)
+        random_program(seed, (seed & 1 ? 64 : 10) * MIB, modes[seed % 3], 4 + (seed / 2) % 2,
+                       (seed / 3) & 1, 1 + seed % 5, 5000);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_demand_zero),    cmocka_unit_test(test_munmap_counts),
-        cmocka_unit_test(test_fork_counts),    cmocka_unit_test(test_pcid),
-        cmocka_unit_test(test_fork_chain),     cmocka_unit_test(test_mprotect),
-        cmocka_unit_test(test_split_2m),       cmocka_unit_test(test_split_shared_by_fork),
-        cmocka_unit_test(test_cow_2m),         cmocka_unit_test(test_split_1g),
-        cmocka_unit_test(test_unaligned_ends), cmocka_unit_test(test_thp),
-        cmocka_unit_test(test_shared),         cmocka_unit_test(test_shared_sizes),
-        cmocka_unit_test(test_global),         cmocka_unit_test(test_populate),
-        cmocka_unit_test(test_fork_oom),       cmocka_unit_test(test_kmem_oom),
-        cmocka_unit_test(test_bad_arguments),  cmocka_unit_test(test_bad_config),
-        cmocka_unit_test(test_many_processes), cmocka_unit_test(test_tree_depth),
+        cmocka_unit_test(test_demand_zero),
+        cmocka_unit_test(test_munmap_counts),
+        cmocka_unit_test(test_fork_counts),
+        cmocka_unit_test(test_pcid),
+        cmocka_unit_test(test_fork_chain),
+        cmocka_unit_test(test_mprotect),
+        cmocka_unit_test(test_split_2m),
+        cmocka_unit_test(test_split_shared_by_fork),
+        cmocka_unit_test(test_cow_2m),
+        cmocka_unit_test(test_split_1g),
+        cmocka_unit_test(test_unaligned_ends),
+        cmocka_unit_test(test_thp),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_shared_sizes),
+        cmocka_unit_test(test_global),
+        cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_fork_oom),
+        cmocka_unit_test(test_kmem_oom),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_many_processes),
+        cmocka_unit_test(test_tree_depth),
+        cmocka_unit_test(test_tea),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
