@@ -279,7 +279,7 @@ static hpa_t root_of(const struct walk_report *r, enum walk_dim dim)
 {
     for (unsigned i = 0; i < r->nsteps; i++)
         if (r->steps[i].dim == dim)
-            return ALIGN_DOWN(r->steps[i].hpa, PAGE_SIZE);
+            return r->steps[i].hpa - 8 * r->steps[i].index;
     return 0;
 }
 

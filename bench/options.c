@@ -366,14 +366,29 @@ static void check_engine(struct options *o)
             o->vm.paging, name);
 }
 
+static void check_paging(const struct vm_config *vm)
+{
+    const struct paging *p = vm->paging ? REG_FIND(paging, vm->paging) : NULL;
+    if (vm->paging && !p)
+        die_unknown("paging strategy", vm->paging, __start_reg_paging, __stop_reg_paging);
+    if (p && p->no_levels && vm->levels != 4)
+        die(NB_USAGE,
+            "--levels %u: the guest table that paging %s reads has no levels; leave the "
+            "option out",
+            vm->levels, p->name);
+    if (p && p->no_host_levels && vm->host_levels != 4)
+        die(NB_USAGE,
+            "--host-levels %u: the host table of paging %s has no levels; leave the option out",
+            vm->host_levels, p->name);
+}
+
 void options_machine(struct options *o)
 {
     char err[512];
     int code = NB_USAGE;
     if (o->engine)
         check_engine(o);
-    if (o->vm.paging && !REG_FIND(paging, o->vm.paging))
-        die_unknown("paging strategy", o->vm.paging, __start_reg_paging, __stop_reg_paging);
+    check_paging(&o->vm);
     check_mem(&o->vm);
     settle_host_mem(&o->vm);
     o->vm.cpu = cpu_load(o->cpu_name, err, sizeof err, &code);

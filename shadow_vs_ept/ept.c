@@ -93,7 +93,7 @@ static void map(struct mmu_vm *vm, gpa_t gpa)
     *e = hfn_hpa(gmem_hfn(vm->gm, gfn(first))) | PTE_P | PTE_W | PTE_U | (level > 1 ? PTE_PS : 0);
 }
 
-bool ept_violation(struct mmu *m, gpa_t gpa)
+bool ept_back(struct mmu *m, gpa_t gpa)
 {
     struct mmu_vm *vm = m->vm;
     mmu_exit(m, CTR_exit_ept_violation, gpa);
@@ -105,7 +105,14 @@ bool ept_violation(struct mmu *m, gpa_t gpa)
     case GMEM_OK:
         break;
     }
-    map(vm, gpa);
+    return true;
+}
+
+bool ept_violation(struct mmu *m, gpa_t gpa)
+{
+    if (!ept_back(m, gpa))
+        return false;
+    map(m->vm, gpa);
     return true;
 }
 

@@ -20,7 +20,9 @@ const char *ept_check_leaves(struct mmu_vm *, uint64_t *tables);
 
 /* The present leaf that maps gpa and its level, or NULL. */
 uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
-/* One EPT violation at gpa: back it and map it. False when the guest has no such memory. */
+/* One EPT violation at gpa: count it and make the frame resident. False: no such memory. */
+bool ept_back(struct mmu *, gpa_t);
+/* The same, and map it in the nested table. False when the guest has no such memory. */
 bool ept_violation(struct mmu *, gpa_t);
 /* What fix() says of an access to memory the guest does not have. */
 enum fix_result ept_reflect(const struct mmu *, const struct access *, struct walk *);

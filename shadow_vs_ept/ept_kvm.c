@@ -103,4 +103,4 @@ REGISTER_AS(paging, ept_kvm, "ept-kvm",
             .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va,
             .guest_pt_write = guest_pt_write, .guest_touch = guest_touch,
             .guest_pt_read = guest_pt_read, .zap = ept_zap, .table_bytes = ept_table_bytes,
-            .counters = COUNTERS(CTR_exit_retry), .of_one_kvm = true, .check = check);
+            .counters = COUNTERS(CTR_exit_retry), .check = check);

@@ -397,7 +397,7 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
     .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,                \
     .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
     .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
-    .table_bytes = table_bytes, .of_one_kvm = true, .user_only = true, .check = check
+    .table_bytes = table_bytes, .user_only = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",

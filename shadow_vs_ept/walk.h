@@ -24,7 +24,12 @@
 #include "shadow_vs_ept/mmu.h"
 #include "shadow_vs_ept/walk_log.h"
 
+/* Without optimisation a function passed as a constant stays a call, which gcc refuses to inline. */
+#ifdef __OPTIMIZE__
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE static inline
+#endif
 
 /* Permissions gathered above the cached table. */
 #define PSC_X (1ull << 61)
@@ -68,12 +73,17 @@ ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsign
     return e;
 }
 
+ALWAYS_INLINE void walk_note_at(struct walk_log *log, enum walk_dim dim, unsigned level,
+                                unsigned guest_level, uint64_t index, gpa_t gpa, hpa_t ea,
+                                uint64_t value)
+{
+    if (log && log->n < WALK_MAX_STEPS)
+        log->step[log->n++] = (struct walk_step){dim, level, guest_level, index, gpa, ea, value};
+}
 ALWAYS_INLINE void walk_note(struct walk_log *log, enum walk_dim dim, unsigned level,
                              unsigned guest_level, gpa_t gpa, hpa_t ea, uint64_t value)
 {
-    if (log && log->n < WALK_MAX_STEPS)
-        log->step[log->n++] =
-            (struct walk_step){dim, level, guest_level, ea >> 3 & 511, gpa, ea, value};
+    walk_note_at(log, dim, level, guest_level, ea >> 3 & 511, gpa, ea, value);
 }
 
 /* What a walk remembers of the way down, by level. */
@@ -288,6 +298,17 @@ ALWAYS_INLINE void ntlb_fill(struct mmu *m, gpa_t gpa, const struct nested *n)
                   n->size);
 }
 
+ALWAYS_INLINE bool ntlb_lookup(struct mmu *m, gpa_t gpa, struct nested *out)
+{
+    uint64_t *v =
+        m->ntlb.ways ? assoc_get(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1) : NULL;
+    if (!v)
+        return false;
+    m->c.ntlb_hits++;
+    *out = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1, *v >> 3 & 1};
+    return true;
+}
+
 /* Where a nested walk stands. */
 struct nested_walk {
     hpa_t table;
@@ -332,16 +353,10 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
 {
     unsigned levels = m->levels, top = levels;
     struct nested_walk n = {.table = m->root, .rights = PTE_W | PTE_A};
-    if (pwc != PWC_NONE && m->ntlb.ways) {
-        uint64_t *v = assoc_get(&m->ntlb, gpa >> PAGE_SHIFT, (gpa >> PAGE_SHIFT) + 1);
-        if (v) {
-            m->c.ntlb_hits++;
-            *out = (struct nested){(*v & ~PAGE_MASK) | (gpa & PAGE_MASK), *v & 3, *v >> 2 & 1,
-                                   *v >> 3 & 1};
-            w->refs += levels - out->size;
-            w->refs_nested += levels - out->size;
-            return true;
-        }
+    if (pwc != PWC_NONE && ntlb_lookup(m, gpa, out)) {
+        w->refs += levels - out->size;
+        w->refs_nested += levels - out->size;
+        return true;
     }
     if (pwc == PWC_INTEL) {
         uint64_t hit = 0;
@@ -379,10 +394,43 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
     return true;
 }
 
-/* Two-dimensional walk: guest tables at m->guest_root of `glevels` levels, nested table at m->root.
- */
-ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w, unsigned glevels,
-                          const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+/* What a strategy's host table offers to a walk: as walk_nested() and nested_mark() do it for a radix
+ * table. */
+typedef bool nested_fn(struct mmu *, gpa_t, unsigned guest_level, struct walk *, struct nested *out,
+                       const enum pwc_kind, const bool cached, struct walk_log *);
+typedef void nested_mark_fn(struct mmu *, gpa_t, bool dirty);
+
+/* The walk has found the guest's leaf e at `level`, which grants the access: translate the page, and
+ * complete the walk but for the guest's A and D. False: the host must act. */
+ALWAYS_INLINE bool walk_data(struct mmu *m, const struct access *a, struct walk *w, unsigned level,
+                             uint64_t rights, uint64_t e, nested_fn *const translate,
+                             nested_mark_fn *const mark, const enum pwc_kind pwc, const bool cached,
+                             struct walk_log *log)
+{
+    struct nested n;
+    gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
+    if (!translate(m, byte, 0, w, &n, pwc, cached, log))
+        return false;
+    if (unlikely(a->store && !n.writable)) {
+        w->status = WALK_EXIT;
+        w->nested_fault = true;
+        w->gpa = byte;
+        return false;
+    }
+    if (unlikely(a->store && !n.dirty))
+        mark(m, byte, true);
+    walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
+              n.writable ? rights : rights & ~PTE_W, n.dirty ? e : e & ~PTE_D, a->store);
+    if (unlikely(level - 1 > n.size))
+        walk_part(m, w, level);
+    return true;
+}
+
+/* Two-dimensional walk: guest tables at m->guest_root of `glevels` levels, any host table. */
+ALWAYS_INLINE void walk2d_over(struct mmu *m, const struct access *a, struct walk *w,
+                               unsigned glevels, nested_fn *const translate,
+                               nested_mark_fn *const mark, const enum pwc_kind pwc,
+                               const bool cached, struct walk_log *log)
 {
     unsigned level = glevels;
     gpa_t table = m->guest_root;
@@ -410,7 +458,7 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
         if (pwc == PWC_INTEL && known) {
             n.hpa = known + 8 * level_index(a->va, level);
             known = 0;
-        } else if (!walk_nested(m, ga, level, w, &n, pwc, cached, log))
+        } else if (!translate(m, ga, level, w, &n, pwc, cached, log))
             return;
         p.ea[level] = n.hpa;
         p.above[level] = psc_pack(rights) | w->refs | w->refs_nested << 6;
@@ -430,24 +478,18 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
     p.leaf = level;
     if (!walk_accepts(m, w, a, e, level, rights))
         return;
-    gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
-    if (!walk_nested(m, byte, 0, w, &n, pwc, cached, log))
+    if (!walk_data(m, a, w, level, rights, e, translate, mark, pwc, cached, log))
         return;
-    if (unlikely(a->store && !n.writable)) {
-        w->status = WALK_EXIT;
-        w->nested_fault = true;
-        w->gpa = byte;
-        return;
-    }
     walk_mark(m, &p, all, e, a->store);
-    if (unlikely(a->store && !n.dirty))
-        nested_mark(m, byte, true);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, &p);
-    walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
-              n.writable ? rights : rights & ~PTE_W, n.dirty ? e : e & ~PTE_D, a->store);
-    if (unlikely(level - 1 > n.size))
-        walk_part(m, w, level);
+}
+
+/* The same over the radix table at m->root. */
+ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w, unsigned glevels,
+                          const enum pwc_kind pwc, const bool cached, struct walk_log *log)
+{
+    walk2d_over(m, a, w, glevels, walk_nested, nested_mark, pwc, cached, log);
 }
 
 /* The six variants of a strategy's walk, and the table that picks one. fn(m, a, w, pwc, cached,

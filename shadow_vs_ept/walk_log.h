@@ -11,7 +11,7 @@ struct walk_step {
     enum walk_dim dim;
     unsigned level;       /* of the entry: 5..1 */
     unsigned guest_level; /* DIM_NESTED: the guest table (5..1) being located; 0 = the data page */
-    uint64_t index;       /* 0..511 in its table */
+    uint64_t index;       /* in its table: 0..511, or more where a table is an array */
     gpa_t gpa;            /* DIM_GUEST: gpa of the entry; DIM_NESTED: the gpa being translated */
     hpa_t hpa;            /* host-physical address of the entry */
     uint64_t value;       /* the entry, as the walk found it */

@@ -1,5 +1,5 @@
-/* compare.c: every workload and the shipped traces under native, shadow and nested paging, and
- * every other strategy that registers itself, but for those that follow one KVM (nestbed validate).
+/* compare.c: every workload and the shipped traces under native, shadow and nested paging. The other
+ * strategies: designs.c.
  *
  * All strategies of a row get the same seed, so they run the same guest, access by access. Numbers
  * are of the work phase.
@@ -11,14 +11,12 @@
 #include "bench/bench.h"
 #include "bench/bench_fig.h"
 #include "bench/bench_util.h"
-#include "shadow_vs_ept/paging.h"
 #include "workloads/workload.h"
 
 REGISTRY(workload);
-REGISTRY(paging);
 
-enum { MAX_ROWS = 64, MAX_PAGINGS = 8, NATIVE = 0, SHADOW = 1, EPT = 2 };
-static const char *const basic[] = {"native", "shadow", "ept"};
+enum { MAX_ROWS = 64, NATIVE = 0, SHADOW = 1, EPT = 2, PAGINGS = 3 };
+static const char *const pagings[PAGINGS] = {"native", "shadow", "ept"};
 static const char *const traces[] = {"cc1", "shell", "sqlite"};
 static const char *const parts[] = {"access", "stlb", "walk", "exit", "vmm", "guest_fault", "host"};
 static const char *const exits[] = {"exit_fill", "exit_reflect", "exit_pt_write",
@@ -32,23 +30,6 @@ static const struct {
                {"switch", "switches=400"}, {"touch", "rounds=16"},     {"zipf", "ops=200000"},
                {"stream", "size=16M"}};
 
-/* The basic three, then the others by name. */
-static unsigned strategies(const char *out[MAX_PAGINGS])
-{
-    const struct reg_head *all[MAX_ROWS];
-    size_t n = REG_SORTED(paging, all, MAX_ROWS);
-    unsigned k = 0;
-    while (k < ARRAY_SIZE(basic)) {
-        out[k] = basic[k];
-        k++;
-    }
-    for (size_t i = 0; i < n && k < MAX_PAGINGS; i++)
-        if (!((const struct paging *)all[i])->of_one_kvm && strcmp(all[i]->name, basic[0]) &&
-            strcmp(all[i]->name, basic[1]) && strcmp(all[i]->name, basic[2]))
-            out[k++] = all[i]->name;
-    return k;
-}
-
 static const char *smaller_set(const struct plan *p, const char *workload)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(smaller) && p->scale == SCALE_QUICK; i++)
@@ -59,18 +40,17 @@ static const char *smaller_set(const struct plan *p, const char *workload)
 
 static void add(struct plan *p, const char *kind, const char *what, double seconds)
 {
-    const char *set = smaller_set(p, what), *paging[MAX_PAGINGS];
-    unsigned n = strategies(paging);
+    const char *set = smaller_set(p, what);
     char *key = strf("compare/%s:%s", kind, what);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < PAGINGS; i++)
         plan_add(p, (struct cell_spec){
                         .experiment = "compare",
                         .seed_key = key,
-                        .name = strf("%s/paging:%s", key, paging[i]),
+                        .name = strf("%s/paging:%s", key, pagings[i]),
                         .command = strf(
                             "run --engine model --paging %s --%s %s%s%s --cpu skx --guest-page 4k "
                             "--host-page 4k --mem 1G --json",
-                            paging[i], kind, what, set ? " --set " : "", set ? set : ""),
+                            pagings[i], kind, what, set ? " --set " : "", set ? set : ""),
                         .seconds = set ? seconds / 4 : seconds,
                         .ram = 300 << 20});
     free(key);
@@ -90,34 +70,14 @@ static void plan(struct plan *p)
 
 struct row {
     char label[40];
-    const json_t
-        *rec[MAX_PAGINGS]; /* of the strategies of the run's plan; the basic three are there */
+    const json_t *rec[PAGINGS];
 };
-
-/* Strategies that the plan of a run holds: a run may be older than this program. */
-static unsigned planned(const struct results *r, const char *out[MAX_PAGINGS])
-{
-    const char *all[MAX_PAGINGS];
-    unsigned n = strategies(all), k = 0;
-    for (unsigned i = 0; i < n; i++) {
-        char *end = strf("/paging:%s", all[i]);
-        bool there = i < ARRAY_SIZE(basic);
-        for (size_t c = 0; c < r->plan.n && !there; c++) {
-            const char *at = strstr(r->plan.cells[c].name, end);
-            there = at && strcmp(at, end) == 0;
-        }
-        if (there)
-            out[k++] = all[i];
-        free(end);
-    }
-    return k;
-}
 
 static bool is_row(const struct cell *c, char what[40], bool *trace)
 {
-    char paging[16];
-    if (strcmp(c->experiment, "compare") != 0 ||
-        !cell_arg(c->name, "paging", paging, sizeof paging) || strcmp(paging, basic[NATIVE]) != 0)
+    char name[16];
+    if (strcmp(c->experiment, "compare") != 0 || !cell_arg(c->name, "paging", name, sizeof name) ||
+        strcmp(name, pagings[NATIVE]) != 0)
         return false;
     *trace = cell_arg(c->name, "trace", what, 40) != NULL;
     return *trace || cell_arg(c->name, "workload", what, 40);
@@ -125,8 +85,6 @@ static bool is_row(const struct cell *c, char what[40], bool *trace)
 
 static size_t rows_of(const struct results *r, struct row *rows)
 {
-    const char *paging[MAX_PAGINGS];
-    unsigned np = planned(r, paging);
     size_t n = 0;
     for (size_t i = 0; i < r->plan.n && n < MAX_ROWS; i++) {
         char what[40];
@@ -134,9 +92,9 @@ static size_t rows_of(const struct results *r, struct row *rows)
         if (!is_row(&r->plan.cells[i], what, &trace))
             continue;
         snprintf(rows[n].label, sizeof rows[n].label, "%.30s", what);
-        for (unsigned k = 0; k < np; k++)
+        for (unsigned k = 0; k < PAGINGS; k++)
             rows[n].rec[k] = results_record(r, "compare/%s:%s/paging:%s",
-                                            trace ? "trace" : "workload", what, paging[k]);
+                                            trace ? "trace" : "workload", what, pagings[k]);
         n += rows[n].rec[NATIVE] && rows[n].rec[SHADOW] && rows[n].rec[EPT];
     }
     return n;
@@ -164,12 +122,10 @@ static size_t sorted_rows(const struct results *r, struct row *rows)
     return n;
 }
 
-/* Name of a bar: a letter for the basic three, three letters for others. Label of a group: at its
- * middle. */
-static void bar_head(FILE *f, double x, const struct row *row, const char *paging, unsigned k,
-                     double middle)
+/* Name of a bar: a letter. Label of a group: at its middle. */
+static void bar_head(FILE *f, double x, const struct row *row, const char *name, double middle)
 {
-    fprintf(f, "%g\t%s\t%s\t%.*s\t", x, row->label, paging, k < ARRAY_SIZE(basic) ? 1 : 3, paging);
+    fprintf(f, "%g\t%s\t%s\t%.1s\t", x, row->label, name, name);
     if (isnan(middle))
         fputs("NaN", f);
     else
@@ -179,18 +135,16 @@ static void bar_head(FILE *f, double x, const struct row *row, const char *pagin
 static bool fig2(const struct results *r, FILE *f)
 {
     struct row rows[MAX_ROWS];
-    const char *paging[MAX_PAGINGS];
-    unsigned np = planned(r, paging);
     size_t n = sorted_rows(r, rows);
     fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal\trelative", f);
     for (unsigned k = 0; k < ARRAY_SIZE(parts); k++)
         fprintf(f, "\t%s", parts[k]);
     fputc('\n', f);
     for (size_t i = 0; i < n; i++)
-        for (unsigned p = 0; p < np; p++) {
+        for (unsigned p = 0; p < PAGINGS; p++) {
             const json_t *rec = rows[i].rec[p];
-            double x = (double)(i * (np + 1));
-            bar_head(f, x + p, &rows[i], paging[p], p, p == 0 ? x + (np - 1) / 2.0 : NAN);
+            double x = (double)(i * (PAGINGS + 1));
+            bar_head(f, x + p, &rows[i], pagings[p], p == 0 ? x + (PAGINGS - 1) / 2.0 : NAN);
             fprintf(f, "\t%.4f\t%.4f", cost(&rows[i], p),
                     cost(&rows[i], p) / cost(&rows[i], NATIVE));
             for (unsigned k = 0; k < ARRAY_SIZE(parts); k++)
@@ -214,10 +168,10 @@ static void exit_row(FILE *f, const json_t *rec, double largest)
     fputc('\n', f);
 }
 
-static double largest_exits(const struct row *row, unsigned np)
+static double largest_exits(const struct row *row)
 {
     double largest = 0;
-    for (unsigned p = SHADOW; p < np; p++)
+    for (unsigned p = SHADOW; p < PAGINGS; p++)
         largest = fmax(largest, exits_of(row->rec[p])); /* fmax passes over NAN */
     return largest;
 }
@@ -225,20 +179,19 @@ static double largest_exits(const struct row *row, unsigned np)
 static bool fig3(const struct results *r, FILE *f)
 {
     struct row rows[MAX_ROWS];
-    const char *paging[MAX_PAGINGS];
-    unsigned np = planned(r, paging);
     size_t n = sorted_rows(r, rows), group = 0;
     fputs("x\tlabel\tpaging\ttick\tmiddle\ttotal\tshare", f);
     for (unsigned k = 0; k < ARRAY_SIZE(exits); k++)
         fprintf(f, "\t%s", exits[k] + strlen("exit_"));
     fputc('\n', f);
     for (size_t i = 0; i < n; i++) {
-        double largest = largest_exits(&rows[i], np);
+        double largest = largest_exits(&rows[i]);
         if (largest == 0)
             continue; /* nothing to show */
-        for (unsigned p = SHADOW; p < np; p++) {
-            double x = (double)(group * np);
-            bar_head(f, x + p - 1, &rows[i], paging[p], p, p == SHADOW ? x + (np - 2) / 2.0 : NAN);
+        for (unsigned p = SHADOW; p < PAGINGS; p++) {
+            double x = (double)(group * PAGINGS);
+            bar_head(f, x + p - 1, &rows[i], pagings[p],
+                     p == SHADOW ? x + (PAGINGS - 2) / 2.0 : NAN);
             exit_row(f, rows[i].rec[p], largest);
         }
         group++;

@@ -293,6 +293,8 @@ static void a_guest_sees_the_same_on_every_machine(void **state)
         {"ept", "skx", -1, -1, PAGES_4K, 4},         {"ept", "skx", -1, 0, PAGES_THP, 4},
         {"ept", "zen3", -1, -1, PAGES_4K, 4},        {"ept", "zen4", -1, -1, PAGES_2M, 5},
         {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},       {"ept", "icx", -1, -1, PAGES_4K, 5},
+        {"ept-flat", "plain", 0, 1, PAGES_4K, 4},    {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
+        {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},    {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
         {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},     {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
         {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},   {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
     };

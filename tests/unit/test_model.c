@@ -83,6 +83,12 @@ static void references_per_walk_follow_the_formula(void **state)
                     assert_int_equal(r.refs_nested, (eg + 1) * eh);
                     assert_int_equal(r.nsteps, r.refs);
                     assert_int_equal(r.shift, 12 + 9 * (g < h ? g : h)); /* the effective page */
+                    c.paging = "ept-flat";                               /* h = 1 */
+                    assert_int_equal(model_explain(&c, 0x7f1234567000, &r, err, sizeof err), NB_OK);
+                    assert_int_equal(r.refs, 2 * eg + 1);
+                    assert_int_equal(r.refs_nested, eg + 1);
+                    assert_int_equal(r.nsteps, r.refs);
+                    assert_int_equal(r.shift, 12 + 9 * (g < h ? g : h));
                     c.paging = "shadow";
                     assert_int_equal(model_explain(&c, 0x7f1234567000, &r, err, sizeof err), NB_OK);
                     assert_int_equal(r.refs, levels_read(gl, g < h ? g : h));
@@ -118,19 +124,22 @@ static void refs_per_walk_do_not_depend_on_walk_caches(void **state)
 {
     (void)state;
     static const char *const cpus[] = {"plain", "skx", "icx", "zen3", "zen4", "dmt-ref"};
-    static const char *const paging[] = {"native", "shadow", "ept", "shadow-kvm", "shadow-pvm"};
-    static const unsigned expect[] = {4, 4, 24, 4, 4};
+    static const struct {
+        const char *paging;
+        unsigned refs, nested;
+    } expect[] = {{"native", 4, 0},     {"shadow", 4, 0},     {"ept", 24, 20},
+                  {"shadow-kvm", 4, 0}, {"shadow-pvm", 4, 0}, {"ept-flat", 9, 5}};
     for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++)
-        for (unsigned p = 0; p < 5; p++) {
+        for (unsigned p = 0; p < ARRAY_SIZE(expect); p++) {
             const struct cpu *cpu = preset(cpus[i]);
-            struct vm_config c = config(paging[p], cpu);
+            struct vm_config c = config(expect[p].paging, cpu);
             struct mix x = {5000, 60000};
             struct result r;
             run_checked(&c, random_mix, &x, &r);
             assert_int_equal(r.outcome, OUTCOME_OK);
             assert_true(r.total.walks > 0);
-            assert_int_equal(r.total.walk_refs, expect[p] * r.total.walks);
-            assert_int_equal(r.total.walk_refs_nested, p == 2 ? 20 * r.total.walks : 0);
+            assert_int_equal(r.total.walk_refs, expect[p].refs * r.total.walks);
+            assert_int_equal(r.total.walk_refs_nested, expect[p].nested * r.total.walks);
             if (cpu->pwc_kind == PWC_NONE)
                 assert_int_equal(r.total.walk_reads, r.total.walk_refs);
             else
@@ -162,7 +171,8 @@ static void refs_per_walk_do_not_depend_on_walk_caches(void **state)
  * - 1 times, clears 8 * 256. pt_write = 1 + 2047 + 2048 = 4096; fill = 2048 + 3 = 2051. munmap
  * changes more than 33 entries: one CR3 reload a round, and one at boot: 9. No INVLPG. ept: the
  * first walk touches the root (1), the kernel PDPT, PD, PT (3), the program 256 pages, which come
- * back from the free list in later rounds: 260 violations, nothing else.
+ * back from the free list in later rounds: 260 violations, nothing else. ept-flat: the same, its
+ * table being there from the start.
  *
  * shadow-kvm: reflected and filled as above, 2048 each. Boot: the kernel's text under the VMM's
  * root and under the first process's, the root's frame read, then written: 4 fills, and 1 fault
@@ -200,6 +210,7 @@ static void remapping_costs_the_exits_the_design_predicts(void **state)
         {"shadow", 33, 2051 + 2048 + 4096 + 9, 2051, 2048, 4096, 9, 0, 0},
         {"shadow", 256, 2051 + 2048 + 4096 + 1 + 2048, 2051, 2048, 4096, 1, 2048, 0},
         {"ept", 33, 260, 0, 0, 0, 0, 0, 260},
+        {"ept-flat", 33, 260, 0, 0, 0, 0, 0, 260},
         {"shadow-kvm", 33, 2095 + 2048 + 1 + 9 + 1, 2095, 2048, 1, 9, 0, 0},
         {"shadow-kvm", 256, 2089 + 2048 + 1 + 1 + 2048 + 1, 2089, 2048, 1, 1, 2048, 0},
         {"shadow-pvm", 33, 2049 + 2048, 2049, 2048, 0, 0, 0, 0},
@@ -312,11 +323,11 @@ static void touch_all(struct user *u, void *arg)
 static void running_out_of_memory_is_an_outcome(void **state)
 {
     (void)state;
-    static const char *const paging[] = {"shadow", "ept", "shadow-kvm", "shadow-pvm"};
+    static const char *const paging[] = {"shadow", "ept", "shadow-kvm", "shadow-pvm", "ept-flat"};
     const struct cpu *cpu = preset("skx");
     uint64_t bytes = 128ull << 20;
     struct result r;
-    for (unsigned p = 0; p < 4; p++)
+    for (unsigned p = 0; p < ARRAY_SIZE(paging); p++)
         for (uint64_t host = 1ull << 20; host <= 64ull << 20; host *= 8) {
             struct vm_config c = config(paging[p], cpu);
             c.host_mem = host;
@@ -343,9 +354,10 @@ static void a_wild_access_ends_the_program(void **state)
     static gva_t wild[] = {0,     0x7fffffffffff,     0x8000000000000000,
                            ~0ull, 0xffff800000000000, 0x0000800000000000};
     const struct cpu *cpu = preset("icx");
-    static const char *const paging[] = {"native", "shadow", "ept", "shadow-kvm", "shadow-pvm"};
+    static const char *const paging[] = {"native",     "shadow",     "ept",
+                                         "shadow-kvm", "shadow-pvm", "ept-flat"};
     for (unsigned i = 0; i < ARRAY_SIZE(wild); i++)
-        for (unsigned p = 0; p < 5; p++) {
+        for (unsigned p = 0; p < ARRAY_SIZE(paging); p++) {
             struct vm_config c = config(paging[p], cpu);
             struct result r;
             run_checked(&c, wild_access, &wild[i], &r);
@@ -410,16 +422,17 @@ static void zapped(struct user *u, void *arg)
 static void a_page_the_host_takes_is_refilled_and_others_survive(void **state)
 {
     (void)state;
-    static const char *const paging[] = {"shadow", "ept", "shadow-kvm", "shadow-pvm"};
+    static const char *const paging[] = {"shadow", "ept", "shadow-kvm", "shadow-pvm", "ept-flat"};
     static const char *const cpus[] = {"plain", "skx", "zen3"};
-    for (unsigned p = 0; p < 4; p++)
+    for (unsigned p = 0; p < ARRAY_SIZE(paging); p++)
         for (unsigned i = 0; i < 3; i++) {
             const struct cpu *cpu = preset(cpus[i]);
             struct vm_config c = config(paging[p], cpu);
             struct result r;
             run_checked(&c, zapped, NULL, &r);
             assert_int_equal(r.outcome, OUTCOME_OK);
-            uint64_t again = p == 1 ? r.total.exit_ept_violation : r.total.exit_fill;
+            bool shadows = strncmp(paging[p], "shadow", 6) == 0;
+            uint64_t again = shadows ? r.total.exit_fill : r.total.exit_ept_violation;
             assert_true(again >= 1024 + 342); /* 1024 first touches and the 342 taken pages again */
             cpu_free(cpu);
         }
@@ -450,9 +463,10 @@ static void self_map(struct user *u, void *arg)
 static void a_guest_that_maps_its_tables_is_no_crash(void **state)
 {
     (void)state;
-    static const char *const paging[] = {"native", "shadow", "ept", "shadow-kvm", "shadow-pvm"};
+    static const char *const paging[] = {"native",     "shadow",     "ept",
+                                         "shadow-kvm", "shadow-pvm", "ept-flat"};
     const struct cpu *cpu = preset("skx");
-    for (unsigned p = 0; p < 5; p++) {
+    for (unsigned p = 0; p < ARRAY_SIZE(paging); p++) {
         struct vm_config c = config(paging[p], cpu);
         struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
         struct result r = {0};
@@ -502,18 +516,20 @@ static void contents(struct user *u, void *arg)
 static void every_configuration_computes_the_same(void **state)
 {
     (void)state;
-    static const char *const paging[] = {"native", "shadow", "ept", "shadow-kvm", "shadow-pvm"};
+    static const char *const paging[] = {"native",     "shadow",     "ept",
+                                         "shadow-kvm", "shadow-pvm", "ept-flat"};
     static const char *const cpus[] = {"plain", "skx", "zen4", "dmt-ref"};
+    enum { NP = ARRAY_SIZE(paging) };
     uint64_t first = 0;
-    for (unsigned n = 0; n < 5 * 4 * 3 * 3 * 2; n++) {
+    for (unsigned n = 0; n < NP * 4 * 3 * 3 * 2; n++) {
         static const enum page_mode sizes[] = {PAGES_4K, PAGES_2M, PAGES_THP};
         const struct cpu *cpu = preset(cpus[n % 4]);
-        struct vm_config c = config(paging[n / 4 % 5], cpu);
+        struct vm_config c = config(paging[n / 4 % NP], cpu);
         struct result r;
         uint64_t sum = 1;
-        c.guest_page = sizes[n / 20 % 3];
-        c.host_page = sizes[n / 60 % 3];
-        c.levels = c.host_levels = 4 + n / 180;
+        c.guest_page = sizes[n / (4 * NP) % 3];
+        c.host_page = sizes[n / (12 * NP) % 3];
+        c.levels = c.host_levels = 4 + n / (36 * NP);
         run_checked(&c, contents, &sum, &r);
         if (r.outcome != OUTCOME_OK)
             fail_msg("%s", r.detail);
