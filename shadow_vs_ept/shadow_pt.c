@@ -8,31 +8,10 @@
  *
  * The order of lists depends only on the sequence of events, never on addresses, so runs repeat.
  */
-#include "shadow_vs_ept/shadow_pt.h"
+#include "shadow_vs_ept/shadow_pt_int.h"
 
 #include <assert.h>
 #include <string.h>
-
-struct node {
-    hpa_t spte; /* address of the sPTE */
-    uint32_t next;
-};
-
-struct spt {
-    struct mmu_vm *vm;
-    struct sp **page;              /* by id; [0] unused; NULL = free id */
-    uint32_t npages, cap, free_id; /* free ids are chained through free_next */
-    uint32_t *free_next;
-    uint32_t *hash, hash_mask;           /* chains of ids, by guest table */
-    uint32_t live;                       /* shadow pages now */
-    uint32_t *by_table;                  /* by hfn: id of the shadow page there */
-    uint32_t *rmap;                      /* by gfn: list of leaf sPTEs */
-    uint16_t *shadowed;                  /* by gfn: indirect shadow pages standing for it */
-    uint32_t *shadowed_2m, *shadowed_1g; /* shadowed gfns in each 2 MiB, 1 GiB */
-    struct node *node;
-    uint32_t nnodes, node_cap, free_node;
-    bool flush; /* hardware may hold pointers to a table that is gone: settle() */
-};
 
 /* ---- lists ---- */
 
@@ -80,7 +59,7 @@ static void grow_hash(struct spt *s)
     s->hash = meta_calloc(META_PAGING, size, sizeof *s->hash);
     s->hash_mask = size - 1;
     for (uint32_t i = 1; i < s->npages; i++)
-        if (s->page[i] && !s->page[i]->direct) {
+        if (s->page[i] && sp_tracked(s->page[i])) {
             uint32_t *c = chain(s, s->page[i]->gfn);
             s->page[i]->next = *c;
             *c = i;
@@ -173,38 +152,37 @@ unsigned spt_max_level(const struct spt *s, gfn_t g)
 
 /* ---- entries ---- */
 
-static uint64_t *entry(const struct spt *s, const struct sp *p, unsigned idx)
+uint64_t spt_entry(const struct spt *s, const struct sp *p, unsigned idx)
 {
-    return mmu_ptr(s->vm, p->table + 8 * idx);
+    return *spt_at(s, p, idx);
 }
 
-/* First gfn that leaf idx of p maps. */
-static uint64_t leaf_gfn(const struct sp *p, unsigned idx)
-{
-    return p->direct ? p->gfn + ((uint64_t)idx << (9 * (p->level - 1))) : p->target[idx];
-}
+gfn_t spt_leaf_gfn(const struct sp *p, unsigned idx) { return gfn(sp_leaf_gfn(p, idx)); }
 
 struct sp *spt_child(const struct spt *s, const struct sp *p, unsigned idx)
 {
-    uint64_t e = *entry(s, p, idx);
+    uint64_t e = *spt_at(s, p, idx);
     return (e & PTE_P) && !pte_is_leaf(e, p->level) ? spt_of_table(s, e & PTE_ADDR) : NULL;
 }
 
 static void free_page(struct spt *s, struct sp *p);
 
-/* Drop entry idx. A direct child goes with its only parent. */
+/* Drop entry idx. A child goes with its only parent. */
 static void zap_entry(struct spt *s, struct sp *p, unsigned idx)
 {
-    uint64_t *e = entry(s, p, idx);
+    uint64_t *e = spt_at(s, p, idx);
     if (!(*e & PTE_P))
         return;
     struct sp *child = spt_child(s, p, idx);
-    if (child)
+    if (child) {
         list_del(s, &child->parents, p->table + 8 * idx);
-    else
-        list_del(s, &s->rmap[leaf_gfn(p, idx)], p->table + 8 * idx);
+        p->children--;
+    } else {
+        list_del(s, &s->rmap[sp_leaf_gfn(p, idx)], p->table + 8 * idx);
+        s->leaves--;
+    }
     *e = 0;
-    if (child && child->direct)
+    if (child && !sp_tracked(child))
         free_page(s, child);
 }
 
@@ -223,15 +201,37 @@ static void count_shadowed(struct spt *s, uint64_t g, int by)
     s->shadowed_1g[g >> ORDER_1G] += (uint32_t)change;
 }
 
-/* Free a shadow page. Hardware may still hold pointers to it: every function of shadow_pt.h that
- * can get here ends with settle(). */
+/* Enter the newest private page into its vCPU's list, and take any out of it. */
+static void age_add(struct spt *s, struct sp *p)
+{
+    unsigned o = p->owner;
+    p->older = s->newest[o];
+    *(p->older ? &s->page[p->older]->newer : &s->oldest[o]) = p->id;
+    s->newest[o] = p->id;
+    s->owned[o]++;
+}
+
+static void age_del(struct spt *s, const struct sp *p)
+{
+    unsigned o = p->owner;
+    *(p->older ? &s->page[p->older]->newer : &s->oldest[o]) = p->newer;
+    *(p->newer ? &s->page[p->newer]->older : &s->newest[o]) = p->older;
+    s->owned[o]--;
+}
+
+/* Free a shadow page; one with an only parent is out of it. Hardware may still hold pointers to it:
+ * every function of shadow_pt.h that can get here ends with spt_settle(), or says so. */
 static void free_page(struct spt *s, struct sp *p)
 {
     for (unsigned i = 0; i < 512; i++)
         zap_entry(s, p, i);
     while (p->parents)
         zap_spte(s, s->node[p->parents].spte);
-    if (!p->direct) {
+    if (p->owner) {
+        age_del(s, p);
+        meta_free(META_PAGING, p->target);
+    }
+    if (sp_tracked(p)) {
         uint32_t *c = chain(s, p->gfn);
         while (*c != p->id)
             c = &s->page[*c]->next;
@@ -249,17 +249,24 @@ static void free_page(struct spt *s, struct sp *p)
     s->free_next[p->id] = s->free_id;
     s->free_id = p->id;
     s->live--;
+    s->flush |= p->owner ? 1ull << (p->owner - 1) : ALL_VCPUS;
     meta_free(META_PAGING, p);
-    s->flush = true;
 }
 
 /* One flush for all that an event took away. */
-static void settle(struct spt *s)
+void spt_settle(struct spt *s, bool flushed)
 {
-    if (s->flush)
+    uint64_t who = flushed ? 0 : s->flush;
+    s->flush = 0;
+    if (who == ALL_VCPUS)
         mmu_vm_flush_all(s->vm);
-    s->flush = false;
+    else
+        for (unsigned i = 0; i < s->vm->nvcpus; i++)
+            if (who >> i & 1)
+                mmu_flush_linear(s->vm->vcpu[i]);
 }
+
+static void settle(struct spt *s) { spt_settle(s, false); }
 
 static unsigned spte_level(const struct spt *s, hpa_t a)
 {
@@ -291,7 +298,8 @@ static void write_protect(struct spt *s, uint64_t g)
         flush |= (*e & PTE_W) != 0;
         *e &= ~PTE_W;
     }
-    s->flush |= flush;
+    if (flush)
+        s->flush = ALL_VCPUS;
     settle(s);
 }
 
@@ -315,8 +323,9 @@ struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
 void spt_link(struct spt *s, struct sp *p, unsigned idx, struct sp *child, uint64_t rights)
 {
     zap_entry(s, p, idx);
-    *entry(s, p, idx) = child->table | (rights & (PTE_W | PTE_U | PTE_NX)) | PTE_P | PTE_A;
+    *spt_at(s, p, idx) = child->table | (rights & (PTE_W | PTE_U | PTE_NX)) | PTE_P | PTE_A;
     list_add(s, &child->parents, p->table + 8 * idx);
+    p->children++;
     settle(s);
 }
 
@@ -332,12 +341,44 @@ void spt_map(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights
     zap_entry(s, p, idx);
     if (!p->direct)
         p->target[idx] = (uint32_t)g.n;
-    *entry(s, p, idx) = hfn_hpa(gmem_hfn(s->vm->gm, g)) |
-                        (rights & (PTE_W | PTE_U | PTE_NX | PTE_G)) | PTE_P | PTE_A |
-                        (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
+    *spt_at(s, p, idx) = hfn_hpa(gmem_hfn(s->vm->gm, g)) |
+                         (rights & (PTE_W | PTE_U | PTE_NX | PTE_G | PTE_SW0 | PTE_SW1)) | PTE_P |
+                         PTE_A | (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
     list_add(s, &s->rmap[g.n], p->table + 8 * idx);
+    s->leaves++;
     settle(s);
 }
+
+/* ---- private pages ---- */
+
+struct sp *spt_private(struct spt *s, unsigned vcpu, unsigned level, gva_t va)
+{
+    struct sp *p = new_page(s, gfn(0), level, false);
+    p->va = va;
+    p->owner = (uint8_t)(vcpu + 1);
+    age_add(s, p);
+    return p;
+}
+
+unsigned spt_private_pages(const struct spt *s, unsigned vcpu) { return s->owned[vcpu + 1]; }
+
+struct sp *spt_oldest(const struct spt *s, unsigned vcpu)
+{
+    uint32_t id = s->oldest[vcpu + 1];
+    while (id && s->page[id]->children)
+        id = s->page[id]->newer;
+    return id ? s->page[id] : NULL;
+}
+
+void spt_release(struct spt *s, struct sp *p)
+{
+    if (p->parents)
+        zap_spte(s, s->node[p->parents].spte);
+    else
+        free_page(s, p);
+}
+
+void spt_drop(struct spt *s, struct sp *p, unsigned idx) { zap_entry(s, p, idx); }
 
 /* ---- events ---- */
 
@@ -363,21 +404,15 @@ void spt_drop_gfn(struct spt *s, gfn_t g)
 void spt_drop_all(struct spt *s)
 {
     for (uint32_t i = 1; i < s->npages; i++)
-        if (s->page[i]) /* a direct page goes with its parent */
+        if (s->page[i] &&
+            (sp_tracked(s->page[i]) || !s->page[i]->parents)) /* goes with its parent */
             free_page(s, s->page[i]);
     settle(s);
 }
 
 uint64_t spt_live(const struct spt *s) { return s->live; }
 
-uint64_t spt_leaves(const struct spt *s)
-{
-    uint64_t n = 0;
-    for (uint32_t i = 1; i < s->npages; i++)
-        for (unsigned k = 0; s->page[i] && k < 512; k++)
-            n += (*entry(s, s->page[i], k) & PTE_P) && !spt_child(s, s->page[i], k);
-    return n;
-}
+uint64_t spt_leaves(const struct spt *s) { return s->leaves; }
 
 void spt_zap(struct spt *s, gfn_t first, uint64_t n)
 {
@@ -385,81 +420,5 @@ void spt_zap(struct spt *s, gfn_t first, uint64_t n)
     zap_list(s, first.n & ~((1ull << ORDER_2M) - 1), 2);
     for (uint64_t g = first.n; g < first.n + n; g++)
         zap_list(s, g, 1);
-    s->flush = false; /* the caller flushes in any case */
-}
-
-/* ---- checker ---- */
-
-static bool on_list(const struct spt *s, uint32_t head, hpa_t spte)
-{
-    for (; head; head = s->node[head].next)
-        if (s->node[head].spte == spte)
-            return true;
-    return false;
-}
-
-/* Invariant (2): a leaf of an indirect page against its guest entry. */
-static const char *check_guest_entry(const struct spt *s, const struct sp *p, unsigned idx,
-                                     uint64_t e)
-{
-    uint64_t ge = *(const uint64_t *)gmem_ptr(s->vm->gm, (p->gfn << PAGE_SHIFT) + 8 * idx);
-    if (!(ge & PTE_P) || !pte_is_leaf(ge, p->level) ||
-        pte_leaf_addr(ge, p->level) >> PAGE_SHIFT != p->target[idx])
-        return "shadow (2) a leaf does not follow its guest entry";
-    return (e & PTE_W) && (ge & (PTE_W | PTE_D)) != (PTE_W | PTE_D)
-               ? "shadow (2) a leaf is writable too early"
-               : NULL;
-}
-
-static const char *check_leaf(const struct spt *s, const struct sp *p, unsigned idx, uint64_t e)
-{
-    uint64_t g = leaf_gfn(p, idx), n = 1ull << (9 * (p->level - 1));
-    if (g + n > s->vm->gm->frames || gmem_state(s->vm->gm, gfn(g)) != PG_RESIDENT ||
-        hfn_hpa(gmem_hfn(s->vm->gm, gfn(g))) != (e & PTE_ADDR) ||
-        n > 1ull << gmem_order(s->vm->gm, gfn(g)))
-        return "shadow (1) a leaf does not map gmem's frame";
-    for (uint64_t k = g; k < g + n && (e & PTE_W); k++)
-        if (s->shadowed[k])
-            return "shadow (3) a writable leaf covers a guest table";
-    if (!on_list(s, s->rmap[g], p->table + 8 * idx))
-        return "shadow (4) a leaf is not in its rmap list";
-    return p->direct ? NULL : check_guest_entry(s, p, idx, e);
-}
-
-static const char *check_page(const struct spt *s, const struct sp *p, uint64_t *listed)
-{
-    if (p->direct && (!p->parents || s->node[p->parents].next))
-        return "shadow (5) a direct page has not exactly one parent";
-    for (unsigned i = 0; i < 512; i++) {
-        uint64_t e = *entry(s, p, i);
-        const struct sp *child = spt_child(s, p, i);
-        const char *why = NULL;
-        if (!(e & PTE_P))
-            continue;
-        ++*listed;
-        if (pte_is_leaf(e, p->level))
-            why = check_leaf(s, p, i, e);
-        else if (!child || child->level + 1 != p->level ||
-                 !on_list(s, child->parents, p->table + 8 * i))
-            why = "shadow (4) a link is not in its child's list of parents";
-        if (why)
-            return why;
-    }
-    return NULL;
-}
-
-const char *spt_check(struct spt *s)
-{
-    uint64_t listed = 0, nodes = s->nnodes - 1, live = 0;
-    for (uint32_t i = 1; i < s->npages; i++) {
-        const char *why = s->page[i] ? check_page(s, s->page[i], &listed) : NULL;
-        live += s->page[i] != NULL;
-        if (why)
-            return why;
-    }
-    for (uint32_t n = s->free_node; n; n = s->node[n].next)
-        nodes--;
-    if (nodes != listed)
-        return "shadow (4) a list names an sPTE that is gone";
-    return live != s->live ? "shadow (6) shadow pages are miscounted" : NULL;
+    s->flush = 0; /* the caller flushes in any case */
 }

@@ -2,7 +2,8 @@
  *
  * A shadow page is a hardware table of sPTEs that stands for one guest table (kept by the guest
  * table's gfn and level), or, "direct", for a piece of one large guest page that the host backs
- * with smaller pages.
+ * with smaller pages, or, "private", for a range of virtual addresses of one address space on one
+ * vCPU, whatever the guest's tables are. A strategy has private pages only, or none.
  *
  * Terms: a link sPTE points to another shadow page; a leaf sPTE maps memory. A gfn is shadowed
  * while an indirect shadow page stands for it: the guest's writes to it must trap, so no writable
@@ -11,12 +12,13 @@
  * Invariants (spt_check verifies all):
  *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block.
  *  (2) a leaf of an indirect page agrees with the guest entry it stands for: present, same target,
- *      writable only if the guest entry is writable and dirty.
+ *      writable only if the guest entry is writable and dirty. Not so in a private page.
  *  (3) no writable leaf covers a shadowed gfn.
  *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
  *      and nothing else is.
- *  (5) a direct page has exactly one parent.
- *  (6) spt_live() counts the shadow pages.
+ *  (5) a direct page has exactly one parent, a private one at most one, of its own vCPU.
+ *  (6) spt_live() counts the shadow pages, spt_leaves() the leaves, spt_private_pages() those of a
+ *      vCPU, all of which are in its list by age.
  */
 #ifndef NB_PAGING_SHADOW_PT_H
 #define NB_PAGING_SHADOW_PT_H
@@ -27,13 +29,20 @@ struct spt;
 
 /* One shadow page. Pointers stay valid until the page is freed. */
 struct sp {
-    uint64_t gfn;  /* guest table it stands for; direct: first gfn it maps */
+    union {
+        uint64_t gfn; /* guest table it stands for; direct: first gfn it maps */
+        gva_t va;     /* private: first address, as far as the root's index tells */
+    };
     hpa_t table;   /* the hardware table */
     uint8_t level; /* of that table: 5..1 */
     bool direct;
-    uint32_t id, next; /* own index; next page of the same hash chain */
-    uint32_t parents;  /* list of link sPTEs that point here */
-    uint32_t *target;  /* indirect pages: first gfn of each leaf, for the rmap */
+    uint32_t id, next;     /* own index; next page of the same hash chain */
+    uint32_t parents;      /* list of link sPTEs that point here */
+    uint32_t *target;      /* not direct: first gfn of each leaf, for the rmap */
+    uint8_t owner;         /* private: the vCPU, from 1; else 0 */
+    uint16_t children;     /* links in it */
+    uint32_t older, newer; /* private: the vCPU's pages by age */
+    uint64_t marks;        /* private: for the strategy */
 };
 
 struct spt *spt_new(struct mmu_vm *);
@@ -56,6 +65,25 @@ struct sp *spt_link_direct(struct spt *, struct sp *, unsigned idx, gfn_t first,
 void spt_map(struct spt *, struct sp *, unsigned idx, gfn_t g, uint64_t rights);
 /* The child a present link entry points to; NULL when the entry is absent or a leaf. */
 struct sp *spt_child(const struct spt *, const struct sp *, unsigned idx);
+uint64_t spt_entry(const struct spt *, const struct sp *, unsigned idx);
+/* First gfn that leaf idx maps. */
+gfn_t spt_leaf_gfn(const struct sp *, unsigned idx);
+
+/* ---- private pages ---- */
+
+/* A new one, for a root or to be linked. */
+struct sp *spt_private(struct spt *, unsigned vcpu, unsigned level, gva_t va);
+unsigned spt_private_pages(const struct spt *, unsigned vcpu);
+/* The oldest without a page below it; NULL: the vCPU has none. */
+struct sp *spt_oldest(const struct spt *, unsigned vcpu);
+/* Free it and what is below. The TLBs of the vCPU may still know of it: spt_settle(). */
+void spt_release(struct spt *, struct sp *);
+/* Drop entry idx and what is below. The caller flushes the address; else as spt_release. */
+void spt_drop(struct spt *, struct sp *, unsigned idx);
+/* Flush where pages were freed. `flushed`: the caller has done all that this needs. */
+void spt_settle(struct spt *, bool flushed);
+
+/* ---- events ---- */
 
 /* The guest wrote entry idx of guest table g: drop what was derived from it. */
 void spt_entry_written(struct spt *, gfn_t g, unsigned idx);
