@@ -1,26 +1,56 @@
-/* assoc.h: one set-associative array: TLBs, walk caches and data caches are all made of it.
+/* assoc.h: one set-associative array: TLBs, walk caches and nested TLBs are all made of it.
  *
- * An entry is a key (never 0) and a value. A set is `ways` keys followed by `ways` values, so that
- * a small set is one cache line of the machine we run on.
+ * An entry is a key (never 0) and a value, and stays in its way until it is replaced or dropped.
+ * Beside the entries each set has a head, the only part that a search reads and that a miss must
+ * touch:
  *
- * LRU keeps a set in order of use, most recent first: the hit test of the first way is also the
- * whole replacement update of a repeated hit. Empty ways are last. PLRU is tree-PLRU (one bit a
- * node, pointing away from the last use); when ways = 3 x 2^k the set is three such trees and the
- * victim tree is the one after the most recently used (TLB;DR, USENIX Security 2022:
- * "(MRU+1)%3 PLRU4"). An empty way is always filled first.
+ *     order   one word: which way was used when (below)
+ *     tag[]   16 bits a way, a hash of its key; 0 = the way is empty; padded with 0 to four ways
+ *
+ * so that sets of up to 12 ways are searched in half a cache line, by two vector compares. A hash
+ * is not the key: a way counts as found only when its whole key is equal.
+ *
+ * LRU. Up to 16 ways, order is a permutation of the ways, four bits each, the latest used in the
+ * lowest ones: a use moves four bits, never an entry. Above, its low 16 bits are the latest used
+ * way and link[] makes the ways a ring in order of use; the one before the latest is the oldest.
+ * PLRU. order holds tree-PLRU's node bits (one a node, pointing away from the last use); when
+ * ways = 3 x 2^k the set is three such trees, bits 62..63 are the tree used last, and the victim
+ * tree is the one after it (TLB;DR, USENIX Security 2022: "(MRU+1)%3 PLRU4"). An empty way is
+ * filled first, the lowest one.
+ *
+ * Invariants (assoc_check):
+ *  (1) the tag of a used way is the hash of its key, that of an empty one 0, as is the padding.
+ *  (2) a key is at most once in a set.
+ *  (3) LRU: order is a permutation of the ways (a ring of all), and empty ways are the oldest.
  */
 #ifndef NB_PAGING_ASSOC_H
 #define NB_PAGING_ASSOC_H
 
-#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/base.h"
 #include "shadow_vs_ept/cpu.h"
 
+struct assoc_entry {
+    uint64_t key, val;
+};
+struct assoc_link {
+    uint16_t older, newer; /* ways; the oldest one's `older` is the latest */
+};
+struct assoc_head {
+    uint64_t order;
+    uint16_t tag[];
+};
+
+enum { ASSOC_NIBBLES = 16 }; /* ways whose order fits one word */
+
 struct assoc {
-    uint64_t *slot; /* sets x (ways keys, ways values) */
-    uint64_t *tree; /* PLRU: node bits of each set; bits 62..63 of it: last used tree of three */
-    uint32_t ways, set_mask;
+    unsigned char *head; /* sets x head_bytes: struct assoc_head */
+    struct assoc_entry *entry;
+    struct assoc_link *link; /* LRU of more than ASSOC_NIBBLES ways, else NULL */
+    uint32_t ways, set_mask, head_bytes;
     uint8_t set_bits;
     bool xor_index, plru;
 };
@@ -37,6 +67,8 @@ void assoc_del(struct assoc *a, uint64_t idx, uint64_t key);
 /* PLRU bookkeeping, out of line: note a use of `way`; choose a victim. */
 void assoc_plru_use(struct assoc *a, uint32_t set, uint32_t way);
 uint32_t assoc_plru_victim(const struct assoc *a, uint32_t set);
+/* NULL, or the broken invariant. */
+const char *assoc_check(const struct assoc *a);
 
 static inline uint32_t assoc_set(const struct assoc *a, uint64_t idx)
 {
@@ -45,67 +77,123 @@ static inline uint32_t assoc_set(const struct assoc *a, uint64_t idx)
     return (uint32_t)idx & a->set_mask;
 }
 
-/* Move way i of an LRU set to the front. */
-static inline void assoc_to_front(uint64_t *k, uint32_t ways, uint32_t i)
+/* 16 bytes for four ways, 32 for twelve: no head of these lies in two cache lines. */
+static inline uint32_t assoc_head_bytes(uint32_t ways)
 {
-    uint64_t key = k[i], val = k[ways + i];
-    for (; i > 0; i--) {
-        k[i] = k[i - 1];
-        k[ways + i] = k[ways + i - 1];
+    return (uint32_t)(sizeof(struct assoc_head) + 2 * ((ways + 3) & ~3u) + 15) & ~15u;
+}
+
+static inline struct assoc_head *assoc_head(const struct assoc *a, uint32_t set)
+{
+    return (struct assoc_head *)(void *)(a->head + (size_t)set * a->head_bytes);
+}
+
+/* One set: what a search and a replacement need of it. */
+struct assoc_ref {
+    struct assoc_head *head;
+    struct assoc_entry *entry;
+    uint32_t ways, set;
+};
+
+/* The set of idx. `simple`, here and below: the ways, a constant, of an array known to be LRU with
+ * modulo index and at most ASSOC_NIBBLES ways (assoc_is_simple); 0 = ask the array. */
+static inline __attribute__((always_inline)) struct assoc_ref
+assoc_at(const struct assoc *a, uint64_t idx, const uint32_t simple)
+{
+    uint32_t ways = simple ? simple : a->ways;
+    uint32_t set = simple ? (uint32_t)idx & a->set_mask : assoc_set(a, idx);
+    size_t bytes = simple ? assoc_head_bytes(simple) : a->head_bytes;
+    return (struct assoc_ref){(struct assoc_head *)(void *)(a->head + set * bytes),
+                              a->entry + (size_t)set * ways, ways, set};
+}
+
+static inline bool assoc_is_simple(const struct assoc *a, uint32_t ways)
+{
+    return a->ways == ways && ways <= ASSOC_NIBBLES && !a->plru && !a->xor_index;
+}
+
+/* Multiplicative hashing (Knuth, TAOCP vol. 3, 6.4): the top bits of key x 2^64 / golden ratio. */
+static inline uint16_t assoc_hash(uint64_t key)
+{
+    return (uint16_t)(key * 0x9e3779b97f4a7c15ull >> 48 | 1);
+}
+
+/* Which of the n <= 16 tags at t equal `tag`: a bit each. Reads up to a multiple of four tags. */
+static inline __attribute__((always_inline)) uint32_t assoc_match(const uint16_t *t, uint32_t n,
+                                                                  uint16_t tag)
+{
+#ifdef __SSE2__
+    const __m128i k = _mm_set1_epi16((short)tag), zero = _mm_setzero_si128();
+    const __m128i *v = (const __m128i *)(const void *)t;
+    __m128i lo, hi = zero;
+    lo = _mm_cmpeq_epi16(n > 4 ? _mm_loadu_si128(v) : _mm_loadl_epi64(v), k);
+    if (n > 8)
+        hi = _mm_cmpeq_epi16(n > 12 ? _mm_loadu_si128(v + 1) : _mm_loadl_epi64(v + 1), k);
+    return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(lo, hi)) & ((1u << n) - 1);
+#else
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < n; i++)
+        mask |= (uint32_t)(t[i] == tag) << i;
+    return mask;
+#endif
+}
+
+/* The way that holds key; s.ways when there is none. */
+static inline __attribute__((always_inline)) uint32_t assoc_way(struct assoc_ref s, uint64_t key)
+{
+    const uint16_t tag = assoc_hash(key);
+    for (uint32_t base = 0; base < s.ways; base += 16) {
+        uint32_t n = s.ways - base < 16 ? s.ways - base : 16;
+        for (uint32_t m = assoc_match(s.head->tag + base, n, tag); m; m &= m - 1) {
+            uint32_t i = base + (uint32_t)__builtin_ctz(m);
+            if (likely(s.entry[i].key == key))
+                return i;
+        }
     }
-    k[0] = key;
-    k[ways] = val;
+    return s.ways;
 }
 
-/* The search, with the number of ways known to the compiler where it is a common one. */
-static inline __attribute__((always_inline)) uint32_t assoc_search(const uint64_t *k, uint32_t ways,
-                                                                   uint64_t key)
+/* Bit number of the four bits of `order` that name `way`. The lowest zero nibble of x is found by
+ * the borrow of x - 1 in each nibble, exact up to the first. */
+static inline uint32_t assoc_place(uint64_t order, uint32_t way)
 {
-#pragma GCC unroll 16
-    for (uint32_t i = 0; i < ways; i++)
-        if (k[i] == key)
-            return i;
-    return ways;
+    const uint64_t ones = 0x1111111111111111ull;
+    uint64_t x = order ^ way * ones;
+    return (uint32_t)__builtin_ctzll((x - ones) & ~x & ones << 3) & ~3u;
 }
 
-/* Where `key` is in the set at k; a->ways when it is not. `ways` is a constant, or 0: look it up.
- */
-static inline __attribute__((always_inline)) uint32_t
-assoc_way(const struct assoc *a, const uint64_t *k, uint64_t key, const uint32_t ways)
+/* Make `way` the latest: those used after it move up by four bits. */
+static inline uint64_t assoc_latest(uint64_t order, uint32_t way)
 {
-    if (ways)
-        return assoc_search(k, ways, key);
-    switch (a->ways) {
-    case 4:
-        return assoc_search(k, 4, key);
-    case 8:
-        return assoc_search(k, 8, key);
-    case 12:
-        return assoc_search(k, 12, key);
-    case 16:
-        return assoc_search(k, 16, key);
-    default:
-        return assoc_search(k, a->ways, key);
-    }
+    uint32_t at = assoc_place(order, way);
+    uint64_t newer = order & ((1ull << at) - 1), older = order & ~0xfull << at;
+    return older | newer << 4 | way;
 }
 
-/* Value of `key`, counted as a use; NULL when absent. The pointer is valid until the next change.
- * `lru_ways`: the ways of an array known to be LRU, a constant; 0 = ask the array. */
+/* The same in the ring of a wide set whose links are l. */
+void assoc_ring_use(struct assoc_head *h, struct assoc_link *l, uint32_t way);
+
+static inline __attribute__((always_inline)) void assoc_use(struct assoc *a, struct assoc_ref s,
+                                                            uint32_t way, const uint32_t simple)
+{
+    if (!simple && unlikely(a->plru))
+        assoc_plru_use(a, s.set, way);
+    else if (!simple && unlikely(a->link != NULL))
+        assoc_ring_use(s.head, a->link + (size_t)s.set * s.ways, way);
+    else if ((s.head->order & 15) != way)
+        s.head->order = assoc_latest(s.head->order, way);
+}
+
+/* Value of `key`, counted as a use; NULL when absent. The pointer is valid until the next change. */
 static inline __attribute__((always_inline)) uint64_t *
-assoc_get_n(struct assoc *a, uint64_t idx, uint64_t key, const uint32_t lru_ways)
+assoc_get_n(struct assoc *a, uint64_t idx, uint64_t key, const uint32_t simple)
 {
-    uint32_t set = assoc_set(a, idx), ways = lru_ways ? lru_ways : a->ways;
-    uint64_t *k = a->slot + (uint64_t)set * 2 * ways;
-    uint32_t i = assoc_way(a, k, key, lru_ways);
-    if (i == ways)
+    struct assoc_ref s = assoc_at(a, idx, simple);
+    uint32_t way = assoc_way(s, key);
+    if (way == s.ways)
         return NULL;
-    if (!lru_ways && unlikely(a->plru)) {
-        assoc_plru_use(a, set, i);
-        return k + ways + i;
-    }
-    if (i)
-        assoc_to_front(k, ways, i);
-    return k + ways;
+    assoc_use(a, s, way, simple);
+    return &s.entry[way].val;
 }
 
 static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
@@ -116,78 +204,37 @@ static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
 /* Value of `key` without counting a use. */
 static inline uint64_t *assoc_peek(struct assoc *a, uint64_t idx, uint64_t key)
 {
-    uint64_t *k = a->slot + (uint64_t)assoc_set(a, idx) * 2 * a->ways;
-    uint32_t i = a->ways ? assoc_way(a, k, key, 0) : 0;
-    return i == a->ways ? NULL : k + a->ways + i;
+    struct assoc_ref s = assoc_at(a, idx, 0);
+    uint32_t way = assoc_way(s, key);
+    return way == s.ways ? NULL : &s.entry[way].val;
 }
 
-/* Two entries moved at once; not aligned to 16. */
-typedef uint64_t assoc_pair __attribute__((vector_size(16), aligned(8), may_alias));
-
-/* k[1..n-1] = k[0..n-2], from the end, two at a time: a constant n becomes plain vector moves,
- * where memmove would become a call or a string instruction. */
-static inline __attribute__((always_inline)) void assoc_shift(uint64_t *k, uint32_t n)
+/* The way to fill next, made the latest. */
+static inline __attribute__((always_inline)) uint32_t
+assoc_replace(struct assoc *a, struct assoc_ref s, const uint32_t simple)
 {
-    uint32_t i = n - 1;
-#pragma GCC unroll 16
-    for (; i >= 2; i -= 2)
-        *(assoc_pair *)(k + i - 1) = *(const assoc_pair *)(k + i - 2);
-    if (i == 1)
-        k[1] = k[0];
+    uint32_t way;
+    if (!simple && unlikely(a->plru)) {
+        way = assoc_plru_victim(a, s.set);
+        assoc_plru_use(a, s.set, way);
+    } else if (!simple && unlikely(a->link != NULL)) {
+        way = a->link[(size_t)s.set * s.ways + (uint16_t)s.head->order].newer;
+        s.head->order = way;
+    } else {
+        way = (uint32_t)(s.head->order >> (4 * (s.ways - 1))) & 15;
+        s.head->order = (s.head->order << 4 | way) & ~0ull >> (64 - 4 * s.ways);
+    }
+    return way;
 }
 
-/* Shift an LRU set by one way and put the new entry first; the last one is dropped. */
-static inline __attribute__((always_inline)) void assoc_push(uint64_t *k, uint32_t ways,
-                                                             uint64_t key, uint64_t val)
-{
-    assoc_shift(k, ways);
-    assoc_shift(k + ways, ways);
-    k[0] = key;
-    k[ways] = val;
-}
-
-static inline void assoc_push_many(uint64_t *k, uint32_t ways, uint64_t key, uint64_t val)
-{
-    memmove(k + 1, k, 8 * (ways - 1));
-    memmove(k + ways + 1, k + ways, 8 * (ways - 1));
-    k[0] = key;
-    k[ways] = val;
-}
-
-/* Insert a key that is not there. `lru_ways` as above. */
+/* Insert a key that is not there. */
 static inline __attribute__((always_inline)) void
-assoc_put_n(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val, const uint32_t lru_ways)
+assoc_put_n(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val, const uint32_t simple)
 {
-    uint32_t set = assoc_set(a, idx), ways = lru_ways ? lru_ways : a->ways;
-    uint64_t *k = a->slot + (uint64_t)set * 2 * ways;
-    if (lru_ways) {
-        assoc_push(k, lru_ways, key, val);
-        return;
-    }
-    if (unlikely(a->plru)) {
-        uint32_t i = assoc_plru_victim(a, set);
-        k[i] = key;
-        k[ways + i] = val;
-        assoc_plru_use(a, set, i);
-        return;
-    }
-    switch (ways) {
-    case 4:
-        assoc_push(k, 4, key, val);
-        break;
-    case 8:
-        assoc_push(k, 8, key, val);
-        break;
-    case 12:
-        assoc_push(k, 12, key, val);
-        break;
-    case 16:
-        assoc_push(k, 16, key, val);
-        break;
-    default:
-        assoc_push_many(k, ways, key, val);
-        break;
-    }
+    struct assoc_ref s = assoc_at(a, idx, simple);
+    uint32_t way = assoc_replace(a, s, simple);
+    s.head->tag[way] = assoc_hash(key);
+    s.entry[way] = (struct assoc_entry){key, val};
 }
 
 static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)

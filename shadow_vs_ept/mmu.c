@@ -206,8 +206,8 @@ static __attribute__((noinline)) uint64_t find(struct mmu *m, gva_t va, unsigned
     return val;
 }
 
-/* The same while there are 4 KiB pages only and both levels are LRU with w1 and w2 ways, constants.
- */
+/* The same while there are 4 KiB pages only and both levels are simple (assoc.h), with w1
+ * and w2 ways, constants. */
 static inline __attribute__((always_inline)) uint64_t find_4k(struct mmu *m, gva_t va,
                                                               unsigned store, unsigned *size,
                                                               const uint32_t w1, const uint32_t w2)
@@ -290,17 +290,17 @@ static void slow_no_l1_cached(struct mmu *m, gva_t va, unsigned store)
     mmu_forget_mru(m);
 }
 
-static bool lru_ways(const struct assoc *a, uint32_t ways)
+static bool simple(const struct mmu *m, uint32_t w1, uint32_t w2)
 {
-    return a && a->ways == ways && !a->plru;
+    return m->l1[0] && m->l2[0] && assoc_is_simple(m->l1[0], w1) && assoc_is_simple(m->l2[0], w2);
 }
 
 void mmu_choose_slow(struct mmu *m, bool cached)
 {
     m->hot.slow = cached ? slow_any_cached : slow_any;
-    if (lru_ways(m->l1[0], 4) && lru_ways(m->l2[0], 12))
+    if (simple(m, 4, 12))
         m->hot.slow = cached ? slow_4_12_cached : slow_4_12;
-    if (lru_ways(m->l1[0], 4) && lru_ways(m->l2[0], 16))
+    if (simple(m, 4, 16))
         m->hot.slow = cached ? slow_4_16_cached : slow_4_16;
     if (!m->l1[0] || !m->l1[1] || !m->l1[2])
         m->hot.slow = cached ? slow_no_l1_cached : slow_no_l1;

@@ -178,23 +178,6 @@ void mmu_counters(struct mmu *m, struct counters *out)
     mark_unseen(m, out);
 }
 
-static const char *check_array(const struct assoc *a)
-{
-    for (uint64_t set = 0; a->ways && set <= a->set_mask; set++) {
-        const uint64_t *k = a->slot + set * 2 * a->ways;
-        for (uint32_t i = 0; i < a->ways; i++) {
-            if (!k[i])
-                continue;
-            if (!a->plru && i && !k[i - 1])
-                return "mmu: an empty way stands before a used one";
-            for (uint32_t j = 0; j < i; j++)
-                if (k[j] == k[i])
-                    return "mmu (2) a key is twice in a set";
-        }
-    }
-    return NULL;
-}
-
 const char *mmu_check(const struct mmu *m)
 {
     const struct assoc *const all[] = {&m->l1_own[0], &m->l1_own[1], &m->l1_own[2], &m->l1_any,
@@ -202,7 +185,7 @@ const char *mmu_check(const struct mmu *m)
                                        &m->psc[2],    &m->psc[3],    &m->npsc[0],   &m->npsc[1],
                                        &m->npsc[2],   &m->npsc[3],   &m->pwc,       &m->ntlb};
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
-        const char *why = check_array(all[i]);
+        const char *why = assoc_check(all[i]);
         if (why)
             return why;
     }
