@@ -184,11 +184,11 @@ static inline __attribute__((always_inline)) void assoc_use(struct assoc *a, str
         s.head->order = assoc_latest(s.head->order, way);
 }
 
-/* Value of `key`, counted as a use; NULL when absent. The pointer is valid until the next change. */
+/* Value of `key` in set s, counted as a use; NULL when absent. The pointer is valid until the next
+ * change. */
 static inline __attribute__((always_inline)) uint64_t *
-assoc_get_n(struct assoc *a, uint64_t idx, uint64_t key, const uint32_t simple)
+assoc_get_in(struct assoc *a, struct assoc_ref s, uint64_t key, const uint32_t simple)
 {
-    struct assoc_ref s = assoc_at(a, idx, simple);
     uint32_t way = assoc_way(s, key);
     if (way == s.ways)
         return NULL;
@@ -198,7 +198,7 @@ assoc_get_n(struct assoc *a, uint64_t idx, uint64_t key, const uint32_t simple)
 
 static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
 {
-    return assoc_get_n(a, idx, key, 0);
+    return assoc_get_in(a, assoc_at(a, idx, 0), key, 0);
 }
 
 /* Value of `key` without counting a use. */
@@ -229,9 +229,8 @@ assoc_replace(struct assoc *a, struct assoc_ref s, const uint32_t simple)
 
 /* Insert a key that is not there. */
 static inline __attribute__((always_inline)) void
-assoc_put_n(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val, const uint32_t simple)
+assoc_put_in(struct assoc *a, struct assoc_ref s, uint64_t key, uint64_t val, const uint32_t simple)
 {
-    struct assoc_ref s = assoc_at(a, idx, simple);
     uint32_t way = assoc_replace(a, s, simple);
     s.head->tag[way] = assoc_hash(key);
     s.entry[way] = (struct assoc_entry){key, val};
@@ -239,7 +238,7 @@ assoc_put_n(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val, const uin
 
 static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)
 {
-    assoc_put_n(a, idx, key, val, 0);
+    assoc_put_in(a, assoc_at(a, idx, 0), key, val, 0);
 }
 
 #endif

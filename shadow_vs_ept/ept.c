@@ -16,7 +16,7 @@
 #include <stdio.h>
 
 #include "shadow_vs_ept/ept.h"
-#include "shadow_vs_ept/walk.h"
+#include "shadow_vs_ept/walk_quick.h"
 
 int ept_init(struct mmu_vm *vm, char *err, size_t errlen)
 {
@@ -43,6 +43,8 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
     walk2d(m, a, w, m->vm->levels, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
+
+SLOW_INSTANCES(, ept_quick, quick2d)
 
 walk_fn ept_walk_for(const struct mmu_vm *vm) { return walk_for(vm); }
 
@@ -201,7 +203,8 @@ const char *ept_check(struct mmu_vm *vm)
 
 REGISTER(paging, ept,
          .summary = "nested paging: two-dimensional walks, no exits for the guest's own tables",
-         .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .explain = ept_explain,
-         .fix = ept_fix, .guest_cr3 = ept_guest_cr3, .guest_invlpg = mmu_flush_va,
-         .guest_pt_write = ept_guest_pt_write, .guest_touch = ept_guest_touch, .zap = ept_zap,
-         .table_bytes = ept_table_bytes, .check = ept_check);
+         .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .quick = EPT_QUICK,
+         .explain = ept_explain, .fix = ept_fix, .guest_cr3 = ept_guest_cr3,
+         .guest_invlpg = mmu_flush_va, .guest_pt_write = ept_guest_pt_write,
+         .guest_touch = ept_guest_touch, .zap = ept_zap, .table_bytes = ept_table_bytes,
+         .check = ept_check);

@@ -7,6 +7,12 @@
 int ept_init(struct mmu_vm *, char *err, size_t errlen);
 void ept_fini(struct mmu_vm *);
 walk_fn ept_walk_for(const struct mmu_vm *);
+void ept_quick_4_12(struct mmu *, gva_t, unsigned store),
+    ept_quick_4_16(struct mmu *, gva_t, unsigned store);
+#define EPT_QUICK                                                    \
+    {                                                                \
+        [SHAPE_4_12] = ept_quick_4_12, [SHAPE_4_16] = ept_quick_4_16 \
+    }
 void ept_explain(struct mmu *, const struct access *, struct walk *, struct walk_log *);
 enum fix_result ept_fix(struct mmu *, const struct access *, struct walk *);
 void ept_guest_cr3(struct mmu *, uint64_t cr3);

@@ -99,8 +99,8 @@ static const char *check(struct mmu_vm *vm)
 
 REGISTER_AS(paging, ept_kvm, "ept-kvm",
             .summary = "nested paging as Linux's KVM runs it: loads map the host's page of zeroes",
-            .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .explain = ept_explain,
-            .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va,
-            .guest_pt_write = guest_pt_write, .guest_touch = guest_touch,
-            .guest_pt_read = guest_pt_read, .zap = ept_zap, .table_bytes = ept_table_bytes,
-            .counters = COUNTERS(CTR_exit_retry), .check = check);
+            .init = ept_init, .fini = ept_fini, .walk_for = ept_walk_for, .quick = EPT_QUICK,
+            .explain = ept_explain, .fix = fix, .guest_cr3 = guest_cr3,
+            .guest_invlpg = mmu_flush_va, .guest_pt_write = guest_pt_write,
+            .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = ept_zap,
+            .table_bytes = ept_table_bytes, .counters = COUNTERS(CTR_exit_retry), .check = check);

@@ -15,12 +15,9 @@
  *  (4) walk_reads + walk_refs_lost = all entries read by walks = the sum of pt_* when caches are
  *      modelled.
  */
-#include "shadow_vs_ept/mmu.h"
+#include "shadow_vs_ept/mmu_slow.h"
 
 #include <assert.h>
-
-/* What lets a program's store through. */
-#define STORE_FLAGS (TLB_U | TLB_W | TLB_D)
 
 /* Repairs one access may need: levels x (fault, fill) leaves ample room. */
 enum { MAX_RETRIES = 64 };
@@ -163,27 +160,26 @@ static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsign
     return w.page | w.flags;
 }
 
-/* The access has entry `val` of `size`: remember it as the most recent. */
-static inline void remember(struct mmu *m, gva_t va, unsigned size, uint64_t val)
+/* A miss in both levels: the value a walk gives, now in both. */
+static __attribute__((noinline)) uint64_t fetch(struct mmu *m, gva_t va, unsigned store,
+                                                unsigned *size)
 {
-    uint64_t unit = va >> m->hot.mru_shift;
-    uint64_t hpa = (val & PTE_ADDR) + (va & ((1ull << tlb_shift(size)) - 1));
-    m->hot.mru[0] = val & TLB_U ? unit : MRU_NONE;
-    m->hot.mru[1] = (val & STORE_FLAGS) == STORE_FLAGS ? unit : MRU_NONE;
-    m->hot.page = m->pool + (hpa & ~PAGE_MASK);
-}
-
-static inline bool allows(uint64_t val, bool store)
-{
-    const uint64_t need = store ? STORE_FLAGS : TLB_U;
-    return (val & need) == need;
+    struct walk w;
+    bool first = miss(m, va, store, &w);
+    uint64_t val = w.page | w.flags;
+    *size = w.size;
+    if (first && m->only_size == w.size && !(val & TLB_G)) {
+        insert(m, m->l1[w.size], va, w.size, val);
+        insert(m, m->l2[w.size], va, w.size, val);
+    } else
+        fill(m, va, w.size, val);
+    return val;
 }
 
 /* The value of the entry for va, found or fetched. Any mixture of page sizes, any geometry. */
 static __attribute__((noinline)) uint64_t find(struct mmu *m, gva_t va, unsigned store,
                                                unsigned *size)
 {
-    struct walk w;
     uint64_t val, *v = lookup(m, m->l1, va, size);
     if (v)
         return *v;
@@ -195,48 +191,7 @@ static __attribute__((noinline)) uint64_t find(struct mmu *m, gva_t va, unsigned
         return val;
     }
     m->c.tlb_l2_misses++;
-    bool first = miss(m, va, store, &w);
-    val = w.page | w.flags;
-    *size = w.size;
-    if (first && m->only_size == w.size && !(val & TLB_G)) {
-        insert(m, m->l1[w.size], va, w.size, val);
-        insert(m, m->l2[w.size], va, w.size, val);
-    } else
-        fill(m, va, w.size, val);
-    return val;
-}
-
-/* The same while there are 4 KiB pages only and both levels are simple (assoc.h), with w1
- * and w2 ways, constants. */
-static inline __attribute__((always_inline)) uint64_t find_4k(struct mmu *m, gva_t va,
-                                                              unsigned store, unsigned *size,
-                                                              const uint32_t w1, const uint32_t w2)
-{
-    struct assoc *l1 = m->l1[0], *l2 = m->l2[0];
-    uint64_t idx = tlb_vpn(va, 0), key = tlb_key(va, 0, m->tag), val,
-             *v = assoc_get_n(l1, idx, key, w1);
-    struct walk w;
-    *size = 0;
-    if (v)
-        return *v;
-    m->c.tlb_l1_misses++;
-    v = assoc_get_n(l2, idx, key, w2);
-    if (v) {
-        val = *v;
-        assoc_put_n(l1, idx, key, val, w1);
-        return val;
-    }
-    m->c.tlb_l2_misses++;
-    bool first = miss(m, va, store, &w);
-    val = w.page | w.flags;
-    *size = w.size;
-    if (unlikely(!first || w.size != 0 || (val & TLB_G))) {
-        fill(m, va, w.size, val);
-        return val;
-    }
-    assoc_put_n(l1, idx, key, val, w1);
-    assoc_put_n(l2, idx, key, val, w2);
-    return val;
+    return fetch(m, va, store, size);
 }
 
 /* No TLB entry is for an address that is not canonical, but a key holds 57 bits of it: it must not
@@ -251,32 +206,37 @@ static __attribute__((noinline, noreturn)) void not_canonical(struct mmu *m, con
     __builtin_unreachable(); /* retry() has given up */
 }
 
-/* One access that is not to the unit of the last one. Returns its host-physical address. */
-static inline __attribute__((always_inline)) hpa_t access(struct mmu *m, gva_t va, unsigned store,
-                                                          const uint32_t w1, const uint32_t w2)
+hpa_t mmu_access_any(struct mmu *m, gva_t va, unsigned store, uint64_t val, bool looked_up)
 {
-    unsigned size;
-    if (unlikely(va >> 57) && !canonical(va, m->vm->levels))
-        not_canonical(m, &(struct access){.va = va, .store = store});
-    uint64_t val = w1 && likely(m->only_size == 0) ? find_4k(m, va, store, &size, w1, w2)
-                                                   : find(m, va, store, &size);
-    if (unlikely(!allows(val, store)))
+    unsigned size = 0;
+    if (!looked_up) {
+        if (unlikely(va >> 47) && !canonical(va, m->vm->levels))
+            not_canonical(m, &(struct access){.va = va, .store = store});
+        val = find(m, va, store, &size);
+    } else if (!val)
+        val = fetch(m, va, store, &size);
+    if (unlikely(!slow_allows(val, store)))
         val = assist(m, va, &size);
-    remember(m, va, size, val);
-    return (val & PTE_ADDR) + (va & ((1ull << tlb_shift(size)) - 1));
+    return slow_remember(m, va, size, val, m->hot.mru_shift);
 }
 
-/* The slow path, instantiated for the common shapes of the 4 KiB TLBs and for any. */
-#define SLOW(name, w1, w2)                                                                      \
-    static void name(struct mmu *m, gva_t va, unsigned store) { access(m, va, store, w1, w2); } \
-    static void name##_cached(struct mmu *m, gva_t va, unsigned store)                          \
-    {                                                                                           \
-        hpa_t a = access(m, va, store, w1, w2);                                                 \
-        m->c.v[CTR_data_l1_hits + cache_access(m, a)]++;                                        \
+/* The instances of the slow path for strategies without a quick walk. */
+SLOW_INSTANCES(static, slow, NULL)
+
+static void slow_any(struct mmu *m, gva_t va, unsigned store)
+{
+    mmu_access_any(m, va, store, 0, false);
+}
+
+/* The same where data caches are modelled. */
+#define SLOW_CACHED(name, access)                             \
+    static void name(struct mmu *m, gva_t va, unsigned store) \
+    {                                                         \
+        m->c.v[CTR_data_l1_hits + cache_access(m, access)]++; \
     }
-SLOW(slow_any, 0, 0)
-SLOW(slow_4_12, 4, 12)
-SLOW(slow_4_16, 4, 16)
+SLOW_CACHED(slow_any_cached, mmu_access_any(m, va, store, 0, false))
+SLOW_CACHED(slow_4_12_cached, slow_access(m, va, store, 4, 12, CACHED_MRU_SHIFT, NULL))
+SLOW_CACHED(slow_4_16_cached, slow_access(m, va, store, 4, 16, CACHED_MRU_SHIFT, NULL))
 
 /* Where a page size has no first level, repeats must not count as its hits. */
 static void slow_no_l1(struct mmu *m, gva_t va, unsigned store)
@@ -290,18 +250,26 @@ static void slow_no_l1_cached(struct mmu *m, gva_t va, unsigned store)
     mmu_forget_mru(m);
 }
 
-static bool simple(const struct mmu *m, uint32_t w1, uint32_t w2)
+static bool has_shape(const struct mmu *m, uint32_t w1, uint32_t w2)
 {
     return m->l1[0] && m->l2[0] && assoc_is_simple(m->l1[0], w1) && assoc_is_simple(m->l2[0], w2);
 }
 
-void mmu_choose_slow(struct mmu *m, bool cached)
+/* Walks are of the kind that quick walks know. */
+static bool quick_walks(const struct mmu_vm *vm, bool cached)
 {
+    return !cached && vm->cpu->pwc_kind == PWC_NONE && vm->levels == 4 && vm->host_levels == 4;
+}
+
+void mmu_choose_slow(struct mmu *m, bool cached, bool quick)
+{
+    const struct paging *p = m->vm->paging;
+    quick = quick && p->quick[0] && quick_walks(m->vm, cached);
     m->hot.slow = cached ? slow_any_cached : slow_any;
-    if (simple(m, 4, 12))
-        m->hot.slow = cached ? slow_4_12_cached : slow_4_12;
-    if (simple(m, 4, 16))
-        m->hot.slow = cached ? slow_4_16_cached : slow_4_16;
+    if (has_shape(m, 4, 12))
+        m->hot.slow = cached ? slow_4_12_cached : quick ? p->quick[SHAPE_4_12] : slow_4_12;
+    if (has_shape(m, 4, 16))
+        m->hot.slow = cached ? slow_4_16_cached : quick ? p->quick[SHAPE_4_16] : slow_4_16;
     if (!m->l1[0] || !m->l1[1] || !m->l1[2])
         m->hot.slow = cached ? slow_no_l1_cached : slow_no_l1;
 }
@@ -368,7 +336,7 @@ hpa_t mmu_access(struct mmu *m, const struct access *a)
         val = w.page | w.flags;
         fill(m, a->va, size, val);
     }
-    remember(m, a->va, size, val);
+    slow_remember(m, a->va, size, val, m->hot.mru_shift);
     if (!m->l1[size] || m->cache[0].ways)
         mmu_forget_mru(m);
     return (val & PTE_ADDR) + (a->va & ((1ull << tlb_shift(size)) - 1));

@@ -10,6 +10,8 @@
 #ifndef NB_PAGING_MMU_H
 #define NB_PAGING_MMU_H
 
+#include <string.h>
+
 #include "base/counters.h"
 #include "base/pte.h"
 #include "memmgr/gmem.h"
@@ -22,11 +24,12 @@
  * PCID, or TAG_GLOBAL. Value: host-physical address of the page | TLB_* flags, which stand where a
  * PTE has them as far as they can. */
 #define TAG_GLOBAL 0x1000u
-#define TLB_X 1ull  /* no level forbids fetches */
-#define TLB_W PTE_W /* every level allows stores */
-#define TLB_U PTE_U /* every level allows user-mode accesses */
-#define TLB_D PTE_D /* the dirty bit is set: a store needs no walk */
-#define TLB_G PTE_G /* global */
+#define TLB_X 1ull                        /* no level forbids fetches */
+#define TLB_W PTE_W                       /* every level allows stores */
+#define TLB_U PTE_U                       /* every level allows user-mode accesses */
+#define TLB_D PTE_D                       /* the dirty bit is set: a store needs no walk */
+#define TLB_G PTE_G                       /* global */
+#define TLB_STORE (TLB_U | TLB_W | TLB_D) /* what a store by the program needs */
 /* Part of a guest page of 2 MiB or 1 GiB that the host backs with smaller ones. */
 #define TLB_PART_2M 8ull
 #define TLB_PART_1G 16ull
@@ -56,7 +59,7 @@ struct mmu_ops {
     void (*event)(void *ctx, const char *what, uint64_t addr, uint64_t value);
 };
 
-enum { MAX_VCPUS = 64, SIZE_MIXED = 3 };
+enum { MAX_VCPUS = 64, SIZE_MIXED = 3, MMU_HINTS = 1024 };
 
 struct mmu_vm {
     const struct paging *paging;
@@ -75,10 +78,19 @@ struct mmu_vm {
     struct mmu *vcpu[MAX_VCPUS];
 };
 
+/* Where the table of 4 KiB entries of a 2 MiB region of guest-physical addresses is
+ * (walk_quick.h). */
+struct mmu_hint {
+    uint64_t region; /* number; ~0: none */
+    const unsigned char *table;
+};
+
 struct mmu {
     struct mmu_hot hot;  /* first: mmu_access.h */
     unsigned char *pool; /* host-physical address 0 */
-    walk_fn walk;        /* the strategy's, for this CPU's caches */
+    uint64_t pool_bytes;
+    walk_fn walk;          /* the strategy's, for this CPU's caches */
+    struct mmu_hint *hint; /* MMU_HINTS of them, for quick walks */
     struct mmu_vm *vm;
     unsigned levels; /* of the table that walk1d() reads */
     hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */
@@ -166,8 +178,13 @@ static inline uint64_t *mmu_ptr(const struct mmu_vm *vm, hpa_t a) { return host_
 
 /* The last access is no longer a short cut: its translation may be gone. */
 static inline void mmu_forget_mru(struct mmu *m) { m->hot.mru[0] = m->hot.mru[1] = MRU_NONE; }
-/* Pick the instance of the slow path that fits the vCPU's TLBs. */
-void mmu_choose_slow(struct mmu *, bool cached);
+static inline void mmu_forget_hints(struct mmu *m)
+{
+    memset(m->hint, 0xff, MMU_HINTS * sizeof *m->hint);
+}
+/* Pick the instance of the slow path that fits the vCPU's TLBs; `quick`: with the strategy's quick
+ * walk where that applies. */
+void mmu_choose_slow(struct mmu *, bool cached, bool quick);
 
 /* The data caches serve host-physical address a: 0 = L1 .. 3 = memory. */
 static inline unsigned cache_access(struct mmu *m, hpa_t a)

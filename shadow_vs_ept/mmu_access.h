@@ -12,6 +12,7 @@
 #include "base/base.h"
 
 #define MRU_NONE (~0ull)
+#define CACHED_MRU_SHIFT 6
 
 struct mmu;
 
@@ -21,7 +22,7 @@ struct mmu_hot {
     uint64_t count[2];   /* loads, stores */
     unsigned char *page; /* host memory of the 4 KiB page of the last access */
     void (*slow)(struct mmu *, gva_t, unsigned store);
-    unsigned mru_shift; /* 12, or 6 when data caches are modelled */
+    unsigned mru_shift; /* PAGE_SHIFT, or CACHED_MRU_SHIFT when data caches are modelled */
 };
 
 static inline void mmu_touch(struct mmu *m, gva_t va, unsigned store)

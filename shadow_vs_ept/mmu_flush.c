@@ -137,6 +137,7 @@ void mmu_flush_all(struct mmu *m)
     for (unsigned i = 0; i < 4; i++)
         assoc_clear(&m->npsc[i]);
     assoc_clear(&m->ntlb);
+    mmu_forget_hints(m);
 }
 
 void mmu_vm_flush_all(struct mmu_vm *vm)

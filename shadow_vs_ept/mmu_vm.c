@@ -78,8 +78,11 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     assert(vm->nvcpus < MAX_VCPUS);
     m->vm = vm;
     m->pool = host_ptr(vm->host, 0);
+    m->pool_bytes = host_total(vm->host) << PAGE_SHIFT;
     m->levels = vm->levels;
     m->walk = vm->paging->walk_for(vm);
+    m->hint = meta_calloc(META_MMU, MMU_HINTS, sizeof *m->hint);
+    mmu_forget_hints(m);
     m->only_size = SIZE_MIXED;
     init_tlbs(m, c);
     for (unsigned i = 0; i < 4; i++) {
@@ -91,9 +94,9 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     for (unsigned i = 0; i < 3; i++)
         dcache_init(&m->cache[i], &c->cache[i]);
     bool cached = c->cache[0].entries != 0;
-    mmu_choose_slow(m, cached);
+    mmu_choose_slow(m, cached, true);
     set_control(m);
-    m->hot.mru_shift = cached ? 6 : PAGE_SHIFT;
+    m->hot.mru_shift = cached ? CACHED_MRU_SHIFT : PAGE_SHIFT;
     mmu_forget_mru(m);
     vm->vcpu[vm->nvcpus++] = m;
     return m;
@@ -114,6 +117,7 @@ static void free_vcpu(struct mmu *m)
     }
     assoc_fini(&m->pwc);
     assoc_fini(&m->ntlb);
+    meta_free(META_MMU, m->hint);
     meta_free(META_MMU, m);
 }
 

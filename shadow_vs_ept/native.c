@@ -6,7 +6,7 @@
  */
 #include <stdio.h>
 
-#include "shadow_vs_ept/walk.h"
+#include "shadow_vs_ept/walk_quick.h"
 
 struct native {
     hpa_t base;     /* of guest-physical address 0 */
@@ -37,6 +37,13 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
     walk1d(m, a, w, s->base, s->bytes, WALK_GUEST_FAULT, DIM_GUEST, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
+
+ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
+{
+    const struct native *s = m->vm->state;
+    return quick1d(m, va, store, s->base, s->bytes);
+}
+SLOW_INSTANCES(static, quick, quick)
 
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
@@ -72,6 +79,7 @@ static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nes
 }
 
 REGISTER(paging, native, .summary = "no VMM: the guest's tables are the hardware's", .init = init,
-         .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,
-         .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va, .guest_pt_write = guest_pt_write,
-         .guest_touch = guest_touch, .zap = zap, .table_bytes = table_bytes);
+         .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,
+         .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va,
+         .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .zap = zap,
+         .table_bytes = table_bytes);

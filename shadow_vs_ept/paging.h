@@ -74,6 +74,10 @@ struct walk {
 };
 
 typedef void (*walk_fn)(struct mmu *, const struct access *, struct walk *);
+/* A user's data access: its TLB entry, or 0: make the whole walk (walk_quick.h). */
+typedef uint64_t (*quick_fn)(struct mmu *, gva_t, unsigned store);
+typedef void (*slow_fn)(struct mmu *, gva_t, unsigned store);
+enum { SHAPE_4_12, SHAPE_4_16, MMU_SHAPES };
 
 enum fix_result {
     FIX_RETRY,   /* repaired: walk again */
@@ -89,6 +93,9 @@ struct paging {
     void (*fini)(struct mmu_vm *);
     /* The walk specialised for a CPU's walk caches and data caches. */
     walk_fn (*walk_for)(const struct mmu_vm *);
+    /* The slow path of an access (mmu_slow.h) with the walk of the usual case in it, by shape of the
+     * TLBs: QUICK(quick). NULL: none. */
+    slow_fn quick[MMU_SHAPES];
     /* The same walk without caches, logging each reference it makes. */
     void (*explain)(struct mmu *, const struct access *, struct walk *, struct walk_log *);
     enum fix_result (*fix)(struct mmu *, const struct access *, struct walk *);

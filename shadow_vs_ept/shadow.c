@@ -25,7 +25,7 @@
  * Shadow tables are always in sync or absent (see the invariants in shadow_pt.h).
  */
 #include "shadow_vs_ept/shadow.h"
-#include "shadow_vs_ept/walk.h"
+#include "shadow_vs_ept/walk_quick.h"
 
 int shadow_init(struct mmu_vm *vm, char *err, size_t errlen)
 {
@@ -49,6 +49,12 @@ void shadow_explain(struct mmu *m, const struct access *a, struct walk *w, struc
 {
     walk_explain(m, a, w, log);
 }
+
+ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
+{
+    return quick1d(m, va, store, 0, m->pool_bytes);
+}
+SLOW_INSTANCES(static, quick, quick)
 
 static struct sp *root_page(struct mmu *m)
 {
@@ -198,8 +204,8 @@ static const char *check(struct mmu_vm *vm)
 REGISTER(paging, shadow,
          .summary = "shadow tables; every write to a guest table traps and is emulated",
          .init = shadow_init, .fini = shadow_fini, .walk_for = shadow_walk_for,
-         .explain = shadow_explain, .fix = shadow_fix, .guest_cr3 = shadow_guest_cr3,
-         .guest_invlpg = shadow_guest_invlpg, .guest_pt_write = shadow_guest_pt_write,
-         .guest_touch = shadow_guest_touch, .guest_invpcid = shadow_guest_invpcid,
-         .guest_control = shadow_guest_control, .forces_wp = true, .zap = zap,
-         .table_bytes = table_bytes, .check = check);
+         .quick = QUICK(quick), .explain = shadow_explain, .fix = shadow_fix,
+         .guest_cr3 = shadow_guest_cr3, .guest_invlpg = shadow_guest_invlpg,
+         .guest_pt_write = shadow_guest_pt_write, .guest_touch = shadow_guest_touch,
+         .guest_invpcid = shadow_guest_invpcid, .guest_control = shadow_guest_control,
+         .forces_wp = true, .zap = zap, .table_bytes = table_bytes, .check = check);

@@ -33,7 +33,7 @@
  * it.
  */
 #include "shadow_vs_ept/shadow_kvm.h"
-#include "shadow_vs_ept/walk.h"
+#include "shadow_vs_ept/walk_quick.h"
 
 static int init_native(struct mmu_vm *vm, char *err, size_t errlen)
 {
@@ -57,6 +57,12 @@ ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
     walk1d(m, a, w, 0, ~0ull, WALK_EXIT, DIM_SHADOW, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
+
+ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
+{
+    return quick1d(m, va, store, 0, m->pool_bytes);
+}
+SLOW_INSTANCES(static, quick, quick)
 
 /* ---- roots ---- */
 
@@ -393,11 +399,11 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
         CTR_shadow_pages_recycled, CTR_shadow_floods, CTR_shadow_pt_writes, CTR_shadow_unsyncs, \
         CTR_shadow_syncs, CTR_shadow_out_of_sync, CTR_shadow_prefetched, CTR_shadow_leaves
 
-#define PARTS                                                                               \
-    .fini = fini, .walk_for = walk_for, .explain = walk_explain, .fix = fix,                \
-    .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write, \
-    .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, .zap = zap,                 \
-    .table_bytes = table_bytes, .user_only = true, .check = check
+#define PARTS                                                                                     \
+    .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,           \
+    .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg,                             \
+    .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, \
+    .zap = zap, .table_bytes = table_bytes, .user_only = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",

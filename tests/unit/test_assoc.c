@@ -63,9 +63,11 @@ static void check_lru(struct geometry g, unsigned seed)
         hits += hit;
     }
     assert_in_range(hits, 10000, 45000);
+    assert_null(assoc_check(&a));
     assoc_fini(&a);
 }
 
+/* Up to 16 ways the order is a word, above it is a ring (assoc.h). */
 static void lru_agrees_with_time_stamps(void **state)
 {
     (void)state;
@@ -76,6 +78,10 @@ static void lru_agrees_with_time_stamps(void **state)
     check_lru((struct geometry){72, 72, INDEX_XOR, POLICY_LRU}, 5);
     check_lru((struct geometry){32, 1, INDEX_MOD, POLICY_LRU}, 6);
     check_lru((struct geometry){2048, 16, INDEX_XOR, POLICY_LRU}, 7);
+    check_lru((struct geometry){3072, 24, INDEX_MOD, POLICY_LRU}, 8);
+    check_lru((struct geometry){17 * 64, 17, INDEX_MOD, POLICY_LRU}, 9);
+    check_lru((struct geometry){64, 2, INDEX_MOD, POLICY_LRU}, 10);
+    check_lru((struct geometry){9, 9, INDEX_MOD, POLICY_LRU}, 11);
 }
 
 static void check_dcache(unsigned lines, unsigned ways, unsigned seed)
@@ -146,6 +152,27 @@ static void plru_12_way_takes_turns(void **state)
     assoc_fini(&a);
 }
 
+/* Two keys of one set with the same tag: found apart, also when one of them goes. */
+static void equal_tags_are_not_equal_keys(void **state)
+{
+    (void)state;
+    struct assoc a;
+    uint64_t twin = 2;
+    while (assoc_hash(twin) != assoc_hash(1))
+        twin++;
+    assoc_init(&a, &(struct geometry){4, 4, INDEX_MOD, POLICY_LRU});
+    assoc_put(&a, 0, 1, 10);
+    assert_null(assoc_get(&a, 0, twin));
+    assoc_put(&a, 0, twin, 20);
+    assert_int_equal(*assoc_get(&a, 0, 1), 10);
+    assert_int_equal(*assoc_get(&a, 0, twin), 20);
+    assoc_del(&a, 0, 1);
+    assert_null(assoc_get(&a, 0, 1));
+    assert_int_equal(*assoc_get(&a, 0, twin), 20);
+    assert_null(assoc_check(&a));
+    assoc_fini(&a);
+}
+
 static bool odd(uint64_t key, uint64_t val, uint64_t ctx)
 {
     assert_int_equal(val, key);
@@ -153,27 +180,69 @@ static bool odd(uint64_t key, uint64_t val, uint64_t ctx)
     return key & 1;
 }
 
+/* `ways` is even. */
+static void drop_and_refill(uint32_t ways, enum tlb_policy policy)
+{
+    struct assoc a;
+    assoc_init(&a, &(struct geometry){ways, ways, INDEX_MOD, policy});
+    for (uint64_t k = 1; k <= ways; k++)
+        assoc_put(&a, 0, k, k);
+    assoc_drop(&a, odd, 0);
+    assert_null(assoc_check(&a));
+    for (uint64_t k = 1; k <= ways; k++)
+        assert_int_equal(assoc_peek(&a, 0, k) != NULL, !(k & 1));
+    for (uint64_t k = 1; k <= ways / 2; k++)
+        assoc_put(&a, 0, 100 + k, k); /* fills the holes, evicts nothing */
+    for (uint64_t k = 2; k <= ways; k += 2)
+        assert_non_null(assoc_peek(&a, 0, k));
+    assoc_put(&a, 0, 99, 0);
+    if (policy == POLICY_LRU) /* the order of those that stayed is as it was: 2 is the oldest */
+        assert_null(assoc_peek(&a, 0, 2));
+    assoc_del(&a, 0, 4);
+    assert_null(assoc_peek(&a, 0, 4));
+    assert_null(assoc_check(&a));
+    assoc_clear(&a);
+    assert_null(assoc_peek(&a, 0, 6));
+    assert_null(assoc_check(&a));
+    for (uint64_t k = 1; k <= ways; k++)
+        assoc_put(&a, 0, k, k); /* as many as there is room for */
+    assert_non_null(assoc_peek(&a, 0, 1));
+    assoc_fini(&a);
+}
+
 static void dropped_entries_are_gone_and_the_rest_keeps_its_order(void **state)
 {
     (void)state;
-    for (unsigned policy = POLICY_LRU; policy <= POLICY_PLRU; policy++) {
-        struct assoc a;
-        assoc_init(&a, &(struct geometry){8, 8, INDEX_MOD, (enum tlb_policy)policy});
-        for (uint64_t k = 1; k <= 8; k++)
-            assoc_put(&a, 0, k, k);
-        assoc_drop(&a, odd, 0);
-        for (uint64_t k = 1; k <= 8; k++)
-            assert_int_equal(assoc_peek(&a, 0, k) != NULL, !(k & 1));
-        for (uint64_t k = 11; k <= 14; k++)
-            assoc_put(&a, 0, k, k); /* fills the holes, evicts nothing */
-        for (uint64_t k = 2; k <= 8; k += 2)
-            assert_non_null(assoc_peek(&a, 0, k));
-        assoc_del(&a, 0, 4);
-        assert_null(assoc_peek(&a, 0, 4));
-        assoc_clear(&a);
-        assert_null(assoc_peek(&a, 0, 2));
-        assoc_fini(&a);
+    const uint32_t ways[] = {4, 8, 12, 16, 24, 48};
+    for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
+        drop_and_refill(ways[i], POLICY_LRU);
+        drop_and_refill(ways[i], POLICY_PLRU);
     }
+}
+
+/* Each broken invariant is told. */
+static void the_check_finds_damage(void **state)
+{
+    (void)state;
+    struct assoc a;
+    assoc_init(&a, &(struct geometry){12, 12, INDEX_MOD, POLICY_LRU});
+    struct assoc_head *h = assoc_head(&a, 0);
+    assoc_put(&a, 0, 1, 1);
+    assoc_put(&a, 0, 2, 2);
+    assert_null(assoc_check(&a));
+    uint64_t order = h->order;
+    h->order = order ^ 0x10; /* a way twice */
+    assert_non_null(assoc_check(&a));
+    h->order = order >> 4 | (order & 15) << 44; /* the latest as the oldest, after empty ways */
+    assert_non_null(assoc_check(&a));
+    h->order = order;
+    struct assoc_entry *e = &a.entry[order & 15]; /* key 2's */
+    e->key = 3;
+    assert_non_null(assoc_check(&a));
+    e->key = 1;
+    h->tag[order & 15] = assoc_hash(1);
+    assert_non_null(assoc_check(&a));
+    assoc_fini(&a);
 }
 
 int main(void)
@@ -183,6 +252,8 @@ int main(void)
         cmocka_unit_test(data_caches_agree_with_time_stamps),
         cmocka_unit_test(plru_4_way_follows_the_textbook),
         cmocka_unit_test(plru_12_way_takes_turns),
+        cmocka_unit_test(equal_tags_are_not_equal_keys),
+        cmocka_unit_test(the_check_finds_damage),
         cmocka_unit_test(dropped_entries_are_gone_and_the_rest_keeps_its_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

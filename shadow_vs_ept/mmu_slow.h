@@ -1,0 +1,87 @@
+/* mmu_slow.h: one access by the program that is not to the unit of the last one (mmu_access.h).
+ *
+ * Always-inline over constants: the shape of the TLBs, the unit, and the strategy's quick walk
+ * (walk_quick.h), so that an access that misses everywhere is one straight piece of code. It knows
+ * 4 KiB pages, no global ones, canonical addresses below 2^47 and simple arrays (assoc.h);
+ * everything else is mmu_access_any(), which knows all.
+ */
+#ifndef NB_PAGING_MMU_SLOW_H
+#define NB_PAGING_MMU_SLOW_H
+
+#include "shadow_vs_ept/mmu.h"
+
+#define SLOW_INLINE static inline __attribute__((always_inline))
+
+/* A user's data access with mmu_access_any()'s knowledge: val is its TLB entry, or 0 when the
+ * lookups, already counted, found none; `looked_up` false: nothing has been done yet. */
+hpa_t mmu_access_any(struct mmu *, gva_t, unsigned store, uint64_t val, bool looked_up);
+
+SLOW_INLINE bool slow_allows(uint64_t val, unsigned store)
+{
+    const uint64_t need = store ? TLB_STORE : TLB_U;
+    return (val & need) == need;
+}
+
+/* The access has entry `val` of `size`: remember it as the most recent. Its host-physical address.
+ */
+SLOW_INLINE hpa_t slow_remember(struct mmu *m, gva_t va, unsigned size, uint64_t val,
+                                unsigned mru_shift)
+{
+    uint64_t unit = va >> mru_shift;
+    hpa_t hpa = (val & PTE_ADDR) + (va & ((1ull << tlb_shift(size)) - 1));
+    m->hot.mru[0] = val & TLB_U ? unit : MRU_NONE;
+    m->hot.mru[1] = (val & TLB_STORE) == TLB_STORE ? unit : MRU_NONE;
+    m->hot.page = m->pool + (hpa & ~PAGE_MASK);
+    return hpa;
+}
+
+/* The entry for va, found or brought in; 0: it is in neither level, and `quick` did not do. */
+SLOW_INLINE uint64_t slow_find(struct mmu *m, gva_t va, unsigned store, const uint32_t w1,
+                               const uint32_t w2, const quick_fn quick)
+{
+    struct assoc *l1 = m->l1[0], *l2 = m->l2[0];
+    const uint64_t idx = va >> PAGE_SHIFT, key = idx << 16 | (uint64_t)m->tag << 3 | 1;
+    const struct assoc_ref s1 = assoc_at(l1, idx, w1), s2 = assoc_at(l2, idx, w2);
+    uint64_t val, *v = assoc_get_in(l1, s1, key, w1);
+    if (v)
+        return *v;
+    m->c.tlb_l1_misses++;
+    v = assoc_get_in(l2, s2, key, w2);
+    if (v) {
+        val = *v;
+        assoc_put_in(l1, s1, key, val, w1);
+        return val;
+    }
+    m->c.tlb_l2_misses++;
+    val = quick ? quick(m, va, store) : 0;
+    if (likely(val)) {
+        assoc_put_in(l1, s1, key, val, w1);
+        assoc_put_in(l2, s2, key, val, w2);
+    }
+    return val;
+}
+
+SLOW_INLINE hpa_t slow_access(struct mmu *m, gva_t va, unsigned store, const uint32_t w1,
+                              const uint32_t w2, const unsigned mru_shift, const quick_fn quick)
+{
+    if (unlikely(va >> 47 || m->only_size != 0))
+        return mmu_access_any(m, va, store, 0, false);
+    uint64_t val = slow_find(m, va, store, w1, w2, quick);
+    if (unlikely(!slow_allows(val, store))) /* 0 allows nothing */
+        return mmu_access_any(m, va, store, val, true);
+    return slow_remember(m, va, 0, val, mru_shift);
+}
+
+/* The instances of the slow path, by shape of the 4 KiB TLBs: ways of the first and second level.
+ * `storage`: static, or nothing. */
+#define SLOW_INSTANCES(storage, name, quick)                          \
+    storage void name##_4_12(struct mmu *m, gva_t va, unsigned store) \
+    {                                                                 \
+        slow_access(m, va, store, 4, 12, PAGE_SHIFT, quick);          \
+    }                                                                 \
+    storage void name##_4_16(struct mmu *m, gva_t va, unsigned store) \
+    {                                                                 \
+        slow_access(m, va, store, 4, 16, PAGE_SHIFT, quick);          \
+    }
+
+#endif
