@@ -179,6 +179,8 @@ void mmu_counters(struct mmu *m, struct counters *out)
     if (m->cache[0]
             .ways) /* repeats of a line are counted, not looked up: they hit the first level */
         out->data_l1_hits = c->accesses - c->data_l2_hits - c->data_l3_hits - c->data_mem_reads;
+    if (m->vm->paging->count)
+        m->vm->paging->count(m->vm, out);
     mark_unseen(m, out);
 }
 

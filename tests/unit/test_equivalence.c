@@ -13,6 +13,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/strategy.h"
 #include "vmm/model.h"
 
 enum { MAX_STEPS = 300, MAX_PIDS = 64, MAX_REGIONS = 24, MAX_LIVE = 5 };
@@ -235,8 +236,8 @@ static void random_program(struct program_state *p, unsigned steps)
 }
 
 struct machine {
-    const char *paging, *cpu;
-    int pcid, vpid; /* -1: as the preset says */
+    const char *paging, *cpu; /* a strategy, and parameters of it: "shsp window=64" */
+    int pcid, vpid;           /* -1: as the preset says */
     enum page_mode host_page;
     unsigned levels;
 };
@@ -250,7 +251,9 @@ static void run_on(const struct machine *m, uint64_t seed, unsigned steps, struc
     struct cpu cpu = *preset;
     cpu.pcid = m->pcid < 0 ? cpu.pcid : m->pcid;
     cpu.vpid = m->vpid < 0 ? cpu.vpid : m->vpid;
-    struct vm_config cfg = {.paging = m->paging,
+    uint64_t params[MAX_PARAMS];
+    struct vm_config cfg = {.paging = strategy(m->paging, params),
+                            .paging_params = params,
                             .cpu = &cpu,
                             .host_page = m->host_page,
                             .guest_page = PAGES_THP,
@@ -270,33 +273,43 @@ static void run_on(const struct machine *m, uint64_t seed, unsigned steps, struc
     }
     if (res.outcome != OUTCOME_OK)
         fail_msg("%s on %s, step %u: %s", m->paging, m->cpu, p->step, res.detail);
+    struct counters c;
+    model_counters(h, &c);
+    if (!c.unseen[CTR_mode_switches])
+        assert_true(c.mode_switches > 2);
     model_free(h);
     meta_free(META_MMU, h);
     cpu_free(preset);
 }
 
+/* Switching as often as it can. */
+#define SHSP "shsp window=64 patience=0 walk_extra=1000"
+
 static void a_guest_sees_the_same_on_every_machine(void **state)
 {
     (void)state;
     static const struct machine machines[] = {
-        {"native", "plain", 0, 1, PAGES_4K, 4},      {"native", "skx", -1, -1, PAGES_4K, 4},
-        {"native", "zen3", -1, -1, PAGES_4K, 4},     {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
-        {"native", "zen4", 0, 1, PAGES_4K, 4},       {"native", "plain", 1, 1, PAGES_4K, 4},
-        {"shadow", "plain", 0, 1, PAGES_4K, 4},      {"shadow", "plain", 1, 0, PAGES_2M, 4},
-        {"shadow", "skx", -1, -1, PAGES_THP, 4},     {"shadow", "zen3", -1, -1, PAGES_4K, 4},
-        {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5},    {"shadow", "icx", -1, -1, PAGES_4K, 4},
-        {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4},  {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
-        {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4},  {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
-        {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5},  {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
-        {"shadow-pvm", "skx", -1, -1, PAGES_THP, 4}, {"shadow-pvm", "icx", -1, -1, PAGES_4K, 5},
-        {"ept", "plain", 0, 1, PAGES_4K, 4},         {"ept", "plain", 1, 1, PAGES_2M, 4},
-        {"ept", "skx", -1, -1, PAGES_4K, 4},         {"ept", "skx", -1, 0, PAGES_THP, 4},
-        {"ept", "zen3", -1, -1, PAGES_4K, 4},        {"ept", "zen4", -1, -1, PAGES_2M, 5},
-        {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},       {"ept", "icx", -1, -1, PAGES_4K, 5},
-        {"ept-flat", "plain", 0, 1, PAGES_4K, 4},    {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
-        {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},    {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
-        {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},     {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
-        {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},   {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
+        {"native", "plain", 0, 1, PAGES_4K, 4},        {"native", "skx", -1, -1, PAGES_4K, 4},
+        {"native", "zen3", -1, -1, PAGES_4K, 4},       {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
+        {"native", "zen4", 0, 1, PAGES_4K, 4},         {"native", "plain", 1, 1, PAGES_4K, 4},
+        {"shadow", "plain", 0, 1, PAGES_4K, 4},        {"shadow", "plain", 1, 0, PAGES_2M, 4},
+        {"shadow", "skx", -1, -1, PAGES_THP, 4},       {"shadow", "zen3", -1, -1, PAGES_4K, 4},
+        {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5},      {"shadow", "icx", -1, -1, PAGES_4K, 4},
+        {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4},    {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
+        {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4},    {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
+        {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5},    {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
+        {"shadow-pvm", "skx", -1, -1, PAGES_THP, 4},   {"shadow-pvm", "icx", -1, -1, PAGES_4K, 5},
+        {"ept", "plain", 0, 1, PAGES_4K, 4},           {"ept", "plain", 1, 1, PAGES_2M, 4},
+        {"ept", "skx", -1, -1, PAGES_4K, 4},           {"ept", "skx", -1, 0, PAGES_THP, 4},
+        {"ept", "zen3", -1, -1, PAGES_4K, 4},          {"ept", "zen4", -1, -1, PAGES_2M, 5},
+        {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},         {"ept", "icx", -1, -1, PAGES_4K, 5},
+        {"ept-flat", "plain", 0, 1, PAGES_4K, 4},      {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
+        {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},      {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
+        {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},       {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
+        {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},     {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
+        {SHSP " start=1", "plain", 0, 1, PAGES_4K, 4}, {SHSP, "skx", -1, -1, PAGES_THP, 4},
+        {SHSP, "zen3", -1, -1, PAGES_2M, 5},           {SHSP, "dmt-ref", 1, 0, PAGES_4K, 4},
+        {SHSP " start=1", "icx", -1, -1, PAGES_4K, 5},
     };
     static struct program_state reference, p;
     enum { SEEDS = 2, STEPS = MAX_STEPS };
