@@ -48,12 +48,16 @@ static void assumption(struct ini *i) { comment(i->f, "assumption: as in %s", i-
 /* ---- [cpu] ---- */
 static void cpu_section(struct ini *i)
 {
+    static const char *const apics[] = {
+        [APIC_TRAPPED] = "trapped", [APIC_POSTED] = "posted", [APIC_VIRTUAL] = "virtual"};
     fputs("\n[cpu]\n", i->f);
     fprintf(i->f, "summary = calibrated on %.60s\n", i->c->model);
     comment(i->f, "read: CPUID 1, ECX bit 17");
     fprintf(i->f, "pcid = %s\n", i->c->pcid ? "yes" : "no");
     assumption(i);
     fprintf(i->f, "vpid = %s\n", i->base->vpid ? "yes" : "no");
+    assumption(i);
+    fprintf(i->f, "apic = %s\n", apics[i->base->apic]);
 }
 
 /* ---- arrays ---- */
@@ -260,6 +264,9 @@ static void costs(struct ini *i)
         comment(i->f, "%s", v[k].source);
         fprintf(i->f, "%s = %.10g\n", cal_cost_names[k], v[k].cycles);
     }
+    base_cost(i, "icr", i->base->cost.icr);
+    base_cost(i, "ipi", i->base->cost.ipi);
+    base_cost(i, "intr", i->base->cost.intr);
 }
 
 /* ---- the file ---- */

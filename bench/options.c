@@ -28,6 +28,7 @@ enum {
     KEY_HOST_LEVELS,
     KEY_MEM,
     KEY_HOST_MEM,
+    KEY_VCPUS,
     KEY_SEED,
     KEY_NUMA,
     KEY_TIMEOUT,
@@ -101,6 +102,14 @@ static void size_option(const char *flag, const char *arg, uint64_t *out)
         die(NB_USAGE, "%s %s: a machine needs memory, as in %s 512M", flag, arg, flag);
 }
 
+static void vcpus_option(const char *arg, unsigned *out)
+{
+    uint64_t n;
+    if (!parse_u64(arg, &n) || n < 1 || n > GK_MAX_CPUS)
+        die(NB_USAGE, "--vcpus %s: a VM has 1 to %d vCPUs", arg, GK_MAX_CPUS);
+    *out = (unsigned)n;
+}
+
 static void when_option(const char *flag, const char *arg, enum when *out)
 {
     if (!when_parse(arg, out))
@@ -160,6 +169,9 @@ static const struct argp_option machine_options[] = {
     {"mem", KEY_MEM, "SIZE", 0, "Guest-physical memory (default 1G)", 0},
     {"host-mem", KEY_HOST_MEM, "SIZE", 0,
      "Host memory (default: all the guest's and its tables fit)", 0},
+    {"vcpus", KEY_VCPUS, "N", 0,
+     "vCPUs of the VM, each with its own TLB (default 1; engine model takes more, as in --vcpus 4)",
+     0},
     {"seed", KEY_SEED, "N", 0, "Seed of all randomness (default 42)", 0},
     {"numa", KEY_NUMA, "POLICY", 0, "Place host memory: local, interleave or bind:N", 0},
     {0}};
@@ -199,6 +211,9 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
     case KEY_HOST_MEM:
         size_option("--host-mem", arg, &o->vm.host_mem);
         o->given |= GIVEN_HOST_MEM;
+        return 0;
+    case KEY_VCPUS:
+        vcpus_option(arg, &o->vm.vcpus);
         return 0;
     case KEY_SEED:
         if (!parse_u64(arg, &o->vm.seed))
@@ -294,6 +309,7 @@ void options_init(struct options *o)
                .levels = 4,
                .host_levels = 4,
                .mem = 1ull << 30,
+               .vcpus = 1,
                .seed = 42,
                .flush_ceiling = 33},
     };
@@ -356,6 +372,9 @@ static void check_engine(struct options *o)
                 "%s: engine %s has the processor and memory of a real host; only --engine "
                 "model takes it",
                 model_only[i].flag, name);
+    if (o->vm.vcpus > 1)
+        die(NB_USAGE, "--vcpus %u: the guest image of engine %s has one vCPU; use --engine model",
+            o->vm.vcpus, name);
     if (o->vm.reload_kvm && !(o->given & GIVEN_PAGING))
         die(NB_USAGE, "--reload-kvm: say which mode, as in --paging shadow --reload-kvm");
     if (!(o->given & GIVEN_PAGING))
@@ -417,7 +436,8 @@ static void set_events(struct options *o, const char *file)
     o->vm.events = strcmp(file, "-") == 0 ? stderr : fopen(file, "w");
     if (!o->vm.events)
         die(NB_IOERR, "--set run.events=%s: %s", file, strerror(errno));
-    fputs("accesses\tphase\tevent\taddress\tvalue\n", o->vm.events);
+    fprintf(o->vm.events, "accesses\tphase\tevent\taddress\tvalue%s\n",
+            o->vm.vcpus > 1 ? "\tvcpu" : "");
 }
 
 /* KEY=VALUE of the machine or the run; false: not one of these keys. */

@@ -63,7 +63,7 @@ extern const struct argp opt_real;    /* --timeout --reload-kvm: engines kvm and
 extern const struct argp opt_output;  /* --json -x --quiet --progress --color */
 extern const struct argp opt_json;    /* --json --color, for commands with no other form */
 
-/* Defaults: model, ept, skx, 4k on 4k, 4 and 4 levels, 1G, seed 42. */
+/* Defaults: model, ept, skx, 4k on 4k, 4 and 4 levels, 1G, 1 vCPU, seed 42. */
 void options_init(struct options *);
 /* Check the machine, load the CPU preset, choose host_mem when it was not given. */
 void options_machine(struct options *);

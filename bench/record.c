@@ -44,6 +44,11 @@ json_t *json_count(uint64_t v)
 
 json_t *json_hex(uint64_t v) { return must(json_sprintf("0x%" PRIx64, v)); }
 
+const enum counter_id record_per_vcpu[RECORD_PER_VCPU] = {
+    CTR_accesses,   CTR_tlb_l1_misses, CTR_tlb_l2_misses, CTR_tlb_flushes,
+    CTR_walks,      CTR_guest_faults,  CTR_guest_invlpgs, CTR_guest_cr3_loads,
+    CTR_guest_ipis, CTR_exits,         CTR_exit_intr};
+
 static json_t *counters_json(const struct counters *c)
 {
     json_t *o = must(json_object());
@@ -63,8 +68,13 @@ static json_t *cycles_json(const struct cpu *cpu, const struct counters *c)
     const struct {
         const char *name;
         double v;
-    } part[] = {{"access", y.access}, {"stlb", y.stlb}, {"walk", y.walk},
-                {"exit", y.exit},     {"vmm", y.vmm},   {"guest_fault", y.guest_fault},
+    } part[] = {{"access", y.access},
+                {"stlb", y.stlb},
+                {"walk", y.walk},
+                {"exit", y.exit},
+                {"vmm", y.vmm},
+                {"ipi", y.ipi},
+                {"guest_fault", y.guest_fault},
                 {"host", y.host}};
     double total = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(part); i++) {
@@ -146,6 +156,25 @@ static json_t *phases_json(const struct cpu *cpu, bool real, const struct result
         if (real)
             set_real_phase(p, r, &r->phases[i]);
         if (json_array_append_new(a, p) != 0)
+            must(NULL);
+    }
+    return a;
+}
+
+/* By vCPU, what is private to it; null with one. */
+static json_t *vcpus_json(const struct result *r)
+{
+    if (!r->nvcpus)
+        return json_null();
+    json_t *a = must(json_array());
+    for (unsigned i = 0; i < r->nvcpus; i++) {
+        json_t *o = must(json_object());
+        for (unsigned k = 0; k < RECORD_PER_VCPU; k++)
+            set(o, counter_descs[record_per_vcpu[k]].name,
+                r->vcpu[i].unseen[record_per_vcpu[k]]
+                    ? json_null()
+                    : json_count(r->vcpu[i].v[record_per_vcpu[k]]));
+        if (json_array_append_new(a, o) != 0)
             must(NULL);
     }
     return a;
@@ -280,6 +309,7 @@ static void set_config(json_t *j, const struct options *o, const struct result *
     set(j, "levels",
         pair(json_integer(vm->levels), real ? json_null() : json_integer(vm->host_levels)));
     set(j, "mem", pair(json_count(vm->mem), real ? json_null() : json_count(vm->host_mem)));
+    set(j, "vcpus", json_integer(vm->vcpus));
     set(j, "numa", text(numa_policy_name(&vm->numa, numa, sizeof numa)));
     set(j, "flush_ceiling", json_integer(vm->flush_ceiling));
 }
@@ -293,6 +323,7 @@ json_t *record_new(const struct options *o, const struct result *r, json_t *trac
     set(j, "outcome", outcome_json(r));
     set(j, "counters", counters_json(&r->total));
     set(j, "phases", phases_json(cpu, real, r));
+    set(j, "per_vcpu", vcpus_json(r));
     if (real)
         set_real(j, o, r);
     set(j, "cycles", cycles_json(cpu, &r->total));

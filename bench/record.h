@@ -21,6 +21,10 @@
 /* How every JSON text of the project is written. */
 #define RECORD_JSON_FLAGS (JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(15))
 
+/* Counters that "per_vcpu" holds of each vCPU of several, over the whole run. */
+enum { RECORD_PER_VCPU = 11 };
+extern const enum counter_id record_per_vcpu[RECORD_PER_VCPU];
+
 /* The record of a run; `trace`: description of a replayed trace (taken over), or NULL. Free with
  * json_decref. */
 json_t *record_new(const struct options *, const struct result *, json_t *trace);

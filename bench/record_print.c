@@ -8,8 +8,8 @@
 
 REGISTRY(workload);
 
-static const char *const cycle_parts[] = {"access", "stlb",        "walk", "exit",
-                                          "vmm",    "guest_fault", "host"};
+static const char *const cycle_parts[] = {"access", "stlb", "walk",        "exit",
+                                          "vmm",    "ipi",  "guest_fault", "host"};
 
 static const char *str(const json_t *object, const char *key)
 {
@@ -24,6 +24,11 @@ static const json_t *at(const json_t *object, const char *outer, const char *inn
 
 /* A hypervisor made it (struct engine.real). */
 static bool is_real(const json_t *record) { return json_object_get(record, "kvm") != NULL; }
+
+static unsigned vcpus(const json_t *record)
+{
+    return (unsigned)json_integer_value(json_object_get(record, "vcpus"));
+}
 
 /* Value of a count, which is an integer or a decimal string. */
 static uint64_t count_value(const json_t *j)
@@ -85,6 +90,17 @@ static void csv_group(const json_t *group, bool real, const char *prefix, const 
         csv_row(v, "", prefix, key, strncmp(key, "cycles", 6) == 0 ? "modelled" : "exact", sep);
 }
 
+/* "vcpu0.accesses" */
+static void csv_vcpu(const json_t *vcpu, size_t i, const char *sep)
+{
+    char prefix[40];
+    snprintf(prefix, sizeof prefix, "vcpu%zu.", i);
+    for (unsigned k = 0; k < RECORD_PER_VCPU; k++) {
+        const struct counter_desc *d = &counter_descs[record_per_vcpu[k]];
+        csv_row(json_object_get(vcpu, d->name), d->unit, prefix, d->name, d->tag, sep);
+    }
+}
+
 void record_print_csv(const json_t *record, const char *sep)
 {
     size_t i;
@@ -100,6 +116,7 @@ void record_print_csv(const json_t *record, const char *sep)
         snprintf(prefix, sizeof prefix, "%s.", str(phase, "name"));
         csv_group(phase, real, prefix, sep);
     }
+    json_array_foreach(json_object_get(record, "per_vcpu"), i, phase) csv_vcpu(phase, i, sep);
     json_object_foreach(json_object_get(record, "metadata_bytes"), key, bytes)
         csv_row(bytes, "bytes", "metadata_bytes.", key, "measured", sep);
     csv_row(json_object_get(record, "memory_hash"), "", "", "memory_hash", "exact", sep);
@@ -172,6 +189,10 @@ static void print_arguments(const json_t *r)
         arg("backing", str(r, "backing"));
     else
         arg_size("host-mem", at(r, "mem", "host"));
+    if (vcpus(r) > 1) {
+        snprintf(both, sizeof both, "%u", vcpus(r));
+        arg("vcpus", both);
+    }
 }
 
 /* What a count means beside its neighbours: a few words, or nothing. */
@@ -278,6 +299,31 @@ static void print_left_out(const json_t *record, bool unseen, const char *title)
         printf("%s\n", color(STYLE_PLAIN));
 }
 
+/* One column a vCPU. */
+enum { MAX_VCPU_COLUMNS = 8 };
+static void print_vcpus(const json_t *record)
+{
+    const json_t *list = json_object_get(record, "per_vcpu");
+    unsigned n = (unsigned)json_array_size(list),
+             shown = n < MAX_VCPU_COLUMNS ? n : MAX_VCPU_COLUMNS;
+    if (!n)
+        return;
+    struct table *t = table_new(shown + 1, &"rrrrrrrrl"[MAX_VCPU_COLUMNS - shown]);
+    for (unsigned i = 0; i < shown; i++)
+        table_cell(t, "vCPU %u", i);
+    table_cell(t, "counter (exact)");
+    for (unsigned k = 0; k < RECORD_PER_VCPU; k++) {
+        const char *name = counter_descs[record_per_vcpu[k]].name;
+        for (unsigned i = 0; i < shown; i++)
+            count_cell(t, json_object_get(json_array_get(list, i), name));
+        table_cell(t, "%s", name);
+    }
+    table_print(t);
+    table_free(t);
+    if (shown < n)
+        printf("%s%u more vCPUs: --json%s\n", color(STYLE_DIM), n - shown, color(STYLE_PLAIN));
+}
+
 static bool kvm_zero(const json_t *record, const char *name)
 {
     size_t i;
@@ -356,6 +402,8 @@ static void print_cycles(const json_t *record)
     char words[64];
     header(t, record, "cycles (modelled)");
     for (unsigned i = 0; i < ARRAY_SIZE(cycle_parts); i++) {
+        if (vcpus(record) == 1 && strcmp(cycle_parts[i], "ipi") == 0)
+            continue;
         double v = json_number_value(at(record, "cycles", cycle_parts[i]));
         snprintf(words, sizeof words, "# %.1f %%", total > 0 ? 100 * v / total : 0);
         cycle_row(t, record, cycle_parts[i], words);
@@ -390,6 +438,9 @@ void record_print_table(const json_t *record)
     print_left_out(record, false, "0");
     print_left_out(record, true, "not seen by this engine");
     putchar('\n');
+    print_vcpus(record);
+    if (!json_is_null(json_object_get(record, "per_vcpu")))
+        putchar('\n');
     if (is_real(record))
         print_kvm(record);
     else

@@ -26,13 +26,20 @@ void hw_copy_page(struct hw *, gfn_t dst, gfn_t src);
 void hw_load_cr3(struct hw *, uint64_t cr3);
 /* INVLPG: drop the current PCID's (and global) translations of one address. */
 void hw_invlpg(struct hw *, gva_t);
-/* The rest only on a machine with TEA registers (gk_config.tea_registers).
+/* These three only on a machine with TEA registers (gk_config.tea_registers).
  * Load them, all at once: those of the address space of the CR3 loaded last. */
 void hw_load_teas(struct hw *, const struct tea *, unsigned n);
 /* These frames, which hold zeroes, become an area's tables. The hypervisor's name for it when it has placed
  * them in consecutive frames of its own; 0 when it does not or cannot. */
 uint64_t hw_tea_alloc(struct hw *, gfn_t first, uint64_t n);
 void hw_tea_free(struct hw *, uint64_t id);
+/* ---- more than one vCPU; an engine with one never sees these called ---- */
+/* The calls that follow, and the program's accesses, are made on this vCPU. Its CR3 is what was last
+ * loaded there; a vCPU that never loaded one must do so first. */
+void hw_run_on(struct hw *, unsigned cpu);
+/* One interprocessor interrupt from the vCPU that runs to each of these (bit per vCPU, not itself).
+ * What they then do, the kernel does there (hw_run_on). */
+void hw_ipi(struct hw *, uint64_t cpus);
 /* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
 void *hw_kmem(struct hw *, size_t bytes);
 

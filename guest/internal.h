@@ -1,7 +1,8 @@
 /* internal.h: the guest kernel's own structures; nobody outside guest/ includes it.
  *
- * Who owns what: pmm.c frames · tea.c runs of tables · pt.c entries and the flush batch · vma.c
- * address ranges · shm.c the pages of mappings that processes share · mm.c system calls and faults ·
+ * Who owns what: pmm.c frames · tea.c runs of tables · smp.c what
+ * each vCPU has loaded · pt.c entries and the flush batch · vma.c address
+ * ranges · shm.c the pages of mappings that processes share · mm.c system calls and faults ·
  * proc.c processes · check.c the invariants. Lower ones never call higher ones.
  */
 #ifndef NB_GUEST_INTERNAL_H
@@ -102,8 +103,9 @@ struct proc {
     struct area *areas; /* tea.c; largest first */
     gpa_t table;        /* top-level table */
     int pid;
-    uint16_t pcid; /* 0 without PCIDs */
-    bool fresh;    /* the next load of its CR3 must not keep TLB entries */
+    uint16_t pcid;   /* 0 without PCIDs */
+    uint64_t loaded; /* vCPUs that have its CR3 */
+    uint64_t stale;  /* vCPUs whose next load of its CR3 must not keep TLB entries */
 };
 
 struct vma *vma_find(struct proc *, gva_t); /* lowest one that ends above the address, or NULL */
@@ -170,6 +172,19 @@ void tea_drop_all(struct gk *, struct proc *); /* of a process without tables */
 void tea_load(struct gk *);                    /* the current process's into the registers */
 const char *tea_check(struct gk *, const struct proc *);
 
+/* ---- smp.c: vCPUs ---- */
+static inline uint64_t cpu_bit(unsigned cpu) { return 1ull << cpu; }
+static inline uint64_t proc_cr3(const struct proc *p) { return p->table | p->pcid; }
+/* vCPUs that have loaded a CR3. */
+uint64_t smp_started(const struct gk *);
+/* Execution goes on on this vCPU, in the process that it has loaded (none: NULL). */
+void smp_move(struct gk *, unsigned cpu);
+/* The vCPU that runs loads this process's CR3. */
+void smp_load(struct gk *, struct proc *);
+/* Interrupt these vCPUs, not the one that runs: each calls fn(g, arg). None: nothing happens. */
+void smp_call(struct gk *, uint64_t cpus, void (*fn)(struct gk *, const void *), const void *arg);
+const char *smp_check(const struct gk *);
+
 /* ---- pt.c: page tables of one process, and the flush batch ---- */
 struct pos { /* where a walk stopped */
     gpa_t at;
@@ -177,11 +192,12 @@ struct pos { /* where a walk stopped */
     unsigned level;
 };
 
-/* Changed entries of the current operation, and the frames to free once they are invalidated. */
+/* Changed entries of one process in the current operation, and the frames to free once they are invalidated. */
 struct batch {
     gva_t *va;
     unsigned n, ceiling;
-    bool full; /* more than `ceiling`: reload CR3 instead */
+    bool full;         /* more than `ceiling`: reload CR3 instead */
+    struct proc *proc; /* whose they are; valid when n or full */
     uint32_t head, tail;
 };
 
@@ -232,12 +248,13 @@ struct gk {
     struct batch batch;
     struct slab vmas, procs, shms, nodes, areas;
     struct proc *first, *last, *cur;
+    struct proc **on; /* by vCPU: the process it has loaded; NULL: not started */
     struct proc *bucket[PID_BUCKETS];
     uint64_t pcids[64]; /* bit set: in use; PCID 0 is never handed out */
     uint64_t tables;    /* frames in use as tables */
     uint64_t reserved;  /* frames that tea.c keeps for tables not in use */
-    uint64_t cr3;       /* as last loaded, without CR3_KEEP */
     int nprocs, next_pid;
+    unsigned cpu; /* the vCPU that runs; cur is what it has loaded */
 };
 
 static inline struct frame *frame_of(const struct gk *g, uint32_t f) { return &g->pmm.frames[f]; }

@@ -14,6 +14,8 @@
  *   - munmap keeps empty tables; exit clears every present entry, leaves first, and frees them.
  *   - fork copies tables eagerly, write-protecting private writable pages in both (copy on write).
  *   - with PCIDs, a context switch keeps TLB entries (CR3_KEEP) unless the PCID is new or reused.
+ *   - with more than one vCPU, process `pid` runs on vCPU (pid - 1) mod cpus unless it moves itself; an
+ *     invalidation interrupts every other vCPU that has the process loaded (guest/smp.c).
  */
 #ifndef NB_GUEST_KERNEL_H
 #define NB_GUEST_KERNEL_H
@@ -46,6 +48,8 @@ enum {
     GK_POPULATE = 64, /* map every page now, as if touched for reading; all or GK_ENOMEM */
 };
 
+enum { GK_MAX_CPUS = 64 };
+
 #define GK_USER_BASE 0x0000000010000000ull /* first address mmap chooses */
 /* First address above user space: 2^47 with 4 levels, 2^56 with 5. */
 #define GK_USER_TOP(levels) (1ull << (9 * (levels) + 11))
@@ -60,6 +64,7 @@ struct gk_config {
     unsigned flush_ceiling;  /* INVLPGs per operation before a CR3 reload is used; Linux: 33 */
     unsigned tea_registers;  /* DMT registers of this machine, at most MAX_TEA_REGISTERS; 0: leaf
                                 tables are placed one by one (guest/tea.c) */
+    unsigned cpus;           /* vCPUs, at most GK_MAX_CPUS; 0 is 1 */
 };
 
 /* Kernel memory (hw_kmem) that gk_boot and normal running need for this much guest memory. */
@@ -86,6 +91,8 @@ int gk_fork(struct gk *, int *child_pid);
 int gk_exit(struct gk *, int pid);
 int gk_switch(struct gk *, int pid); /* to the current one: nothing happens */
 int gk_current(const struct gk *);
+/* Go on with the current process on vCPU cpu mod cpus, as its thread there. */
+void gk_run_on(struct gk *, unsigned cpu);
 
 /* Page fault of the current process: error code as PF_*. GK_OK: retry the access. GK_SEGV: the
  * program's own error. GK_ENOMEM: out of memory. */

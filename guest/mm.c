@@ -38,6 +38,7 @@
  *   M6  a kept entry is in a PROT_NONE mapping, which has no present leaf
  *   M7  between operations the batch is empty
  *   M8  pids ascend, the current process is one of them, each PCID has one owner
+ *   M9  what each vCPU has loaded (smp.c)
  */
 #include "guest/internal.h"
 

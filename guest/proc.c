@@ -4,8 +4,10 @@
  *     parent's leaf if it must become copy-on-write (1 write), the child's leaf (1 write); then the
  *     batch is invalidated for the parent. Child leaves start with A and D clear.
  *   - switch: 1 CR3 load, with CR3_KEEP if PCIDs are used and this process ran before under its
- *     PCID.
- *   - exit: if it is the current process, first a switch to pid 1. Then each used leaf is cleared,
+ *     PCID. With more vCPUs: execution goes on on the process's vCPU, and nothing is loaded if that
+ *     one has it still.
+ *   - exit: each vCPU that has the process loaded loads pid 1: the one that runs, if it is current,
+ *     others after an IPI; if it was current, then a switch to pid 1. Then each used leaf is cleared,
  *     1 write each, then each link to a table, bottom up, likewise; frames are freed. Nothing is
  *     invalidated: no translation of a process that never runs again matters, and its PCID is
  *     loaded without CR3_KEEP when a later process gets it.
@@ -37,18 +39,6 @@ uint64_t gk_reserved_bytes(uint64_t mem_bytes)
 }
 
 /* ---- the process table ---- */
-static uint64_t cr3_of(const struct proc *p) { return p->table | p->pcid; }
-
-static void load(struct gk *g, struct proc *p)
-{
-    uint64_t keep = p->pcid && !p->fresh ? CR3_KEEP : 0;
-    g->cur = p;
-    g->cr3 = cr3_of(p);
-    p->fresh = false;
-    hw_load_cr3(g->hw, g->cr3 | keep);
-    tea_load(g);
-}
-
 static uint16_t pcid_take(struct gk *g)
 {
     for (unsigned i = 0; i < 64; i++) {
@@ -83,7 +73,7 @@ static struct proc *proc_new(struct gk *g)
     }
     p->pid = g->next_pid++;
     p->pcid = g->cfg.pcid ? pcid_take(g) : 0;
-    p->fresh = true;
+    p->stale = ~0ull;
     p->prev = g->last;
     *(g->last ? &g->last->next : &g->first) = p;
     g->last = p;
@@ -118,8 +108,9 @@ static void proc_free(struct gk *g, struct proc *p)
 static bool sane(const struct gk_config *c)
 {
     return (c->levels == 4 || c->levels == 5) && c->pages <= PAGES_THP &&
-           c->tea_registers <= MAX_TEA_REGISTERS && !(c->mem_bytes & PAGE_MASK) &&
-           c->mem_bytes >> PAGE_SHIFT < NO_FRAME && c->reserved_bytes < c->mem_bytes;
+           c->tea_registers <= MAX_TEA_REGISTERS && c->cpus <= GK_MAX_CPUS &&
+           !(c->mem_bytes & PAGE_MASK) && c->mem_bytes >> PAGE_SHIFT < NO_FRAME &&
+           c->reserved_bytes < c->mem_bytes;
 }
 
 static struct slab slab_of(size_t size)
@@ -136,6 +127,7 @@ struct gk *gk_boot(struct hw *hw, const struct gk_config *cfg)
         return NULL;
     g->hw = hw;
     g->cfg = *cfg;
+    g->cfg.cpus = cfg->cpus ? cfg->cpus : 1;
     g->top = GK_USER_TOP(cfg->levels);
     g->batch.ceiling = cfg->flush_ceiling < MAX_FLUSH_LIST ? cfg->flush_ceiling : MAX_FLUSH_LIST;
     g->batch.va = hw_kmem(hw, (g->batch.ceiling + 1) * sizeof(gva_t));
@@ -148,9 +140,10 @@ struct gk *gk_boot(struct hw *hw, const struct gk_config *cfg)
     g->pcids[0] = 1;
     g->next_pid = 1;
     struct proc *p = g->batch.va && pmm_init(g) ? proc_new(g) : NULL;
-    if (!p)
+    g->on = p ? hw_kmem(hw, g->cfg.cpus * sizeof *g->on) : NULL;
+    if (!g->on)
         return NULL;
-    load(g, p);
+    smp_load(g, p);
     return g;
 }
 
@@ -265,6 +258,31 @@ int gk_fork(struct gk *g, int *child_pid)
 }
 
 /* ---- exit, switch, and what tools ask ---- */
+static void load_first(struct gk *g, const void *unused)
+{
+    (void)unused;
+    smp_load(g, g->first);
+}
+
+/* Go on in another process, on its vCPU. */
+static void go_to(struct gk *g, struct proc *p)
+{
+    smp_move(g, (unsigned)(p->pid - 1) % g->cfg.cpus);
+    if (g->cur != p)
+        smp_load(g, p);
+}
+
+/* No vCPU has p loaded afterwards. */
+static void leave(struct gk *g, const struct proc *p)
+{
+    bool current = p == g->cur;
+    if (current)
+        load_first(g, NULL);
+    smp_call(g, p->loaded, load_first, NULL);
+    if (current)
+        go_to(g, g->first);
+}
+
 int gk_exit(struct gk *g, int pid)
 {
     struct proc *p = find(g, pid);
@@ -272,8 +290,7 @@ int gk_exit(struct gk *g, int pid)
         return GK_ESRCH;
     if (pid == 1)
         return GK_EINVAL;
-    if (p == g->cur)
-        gk_switch(g, 1);
+    leave(g, p);
     proc_free(g, p);
     return GK_OK;
 }
@@ -284,15 +301,23 @@ int gk_switch(struct gk *g, int pid)
     if (!p)
         return GK_ESRCH;
     if (p != g->cur)
-        load(g, p);
+        go_to(g, p);
     return GK_OK;
+}
+
+void gk_run_on(struct gk *g, unsigned cpu)
+{
+    struct proc *p = g->cur;
+    smp_move(g, cpu % g->cfg.cpus);
+    if (g->cur != p)
+        smp_load(g, p);
 }
 
 int gk_current(const struct gk *g) { return g->cur->pid; }
 uint64_t gk_pt_bytes(const struct gk *g) { return g->tables * PAGE_SIZE; }
 uint64_t gk_free_frames(const struct gk *g) { return g->pmm.free; }
 uint64_t gk_reserved_frames(const struct gk *g) { return g->reserved; }
-uint64_t gk_cr3(const struct gk *g) { return g->cr3; }
+uint64_t gk_cr3(const struct gk *g) { return proc_cr3(g->cur); }
 
 struct report {
     void (*fn)(void *, int, gva_t, gfn_t, unsigned, uint64_t);

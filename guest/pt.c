@@ -15,9 +15,10 @@
  * flush_ceiling of them: one CR3 reload. A reload does not drop global translations, so a global
  * page is invalidated at once by INVLPG and does not count towards the ceiling. Raising a right
  * needs nothing: the fault on a stale entry drops it (4.10.4.3), and is then found spurious.
- * Only the tables of the current process are ever changed in ways that need invalidation; a
- * process that is not current is either new (nothing cached) or being ended (its PCID is loaded
- * without CR3_KEEP when used again), except for pt_prune, which marks it `fresh`.
+ * Only the tables of the current process are ever changed in ways that need invalidation, but for
+ * pt_prune; another process is either new (nothing cached) or being ended (loaded nowhere, and its
+ * PCID is loaded without CR3_KEEP when used again). Which vCPUs an invalidation must reach is in
+ * smp.c; a global page may be cached by any, whatever it has loaded.
  *
  * Splitting a large leaf: the new table is filled (512 writes) before one write replaces the
  * leaf. Rights and frames are the same afterwards, yet the large translation counts as changed:
@@ -125,12 +126,18 @@ uint64_t pt_rights(const struct vma *v, bool own)
 }
 
 /* ---- the batch ---- */
-static void note(struct gk *g, gva_t va, uint64_t old)
+static void drop_page(struct gk *g, const void *va) { hw_invlpg(g->hw, *(const gva_t *)va); }
+
+static void note(struct gk *g, struct proc *p, gva_t va, uint64_t old)
 {
     struct batch *b = &g->batch;
-    if (old & PTE_G)
-        hw_invlpg(g->hw, va);
-    else if (b->n < b->ceiling)
+    if (old & PTE_G) {
+        drop_page(g, &va);
+        smp_call(g, smp_started(g) & ~cpu_bit(g->cpu), drop_page, &va);
+        return;
+    }
+    b->proc = p;
+    if (b->n < b->ceiling)
         b->va[b->n++] = va;
     else
         b->full = true;
@@ -147,7 +154,7 @@ void pt_set(struct gk *g, gpa_t at, uint64_t old, uint64_t e, gva_t va)
 {
     hw_pt_write(g->hw, at, e);
     if (loses(old, e))
-        note(g, va, old);
+        note(g, g->cur, va, old);
 }
 
 static void defer_free(struct gk *g, uint32_t head)
@@ -168,16 +175,36 @@ void batch_unref(struct gk *g, uint32_t frame)
         defer_free(g, head);
 }
 
-void batch_end(struct gk *g)
+/* Drop the batch's translations on the vCPU that runs, which has their process loaded. */
+static void drop_batch(struct gk *g, const void *batch)
 {
-    struct batch *b = &g->batch;
+    const struct batch *b = batch;
     if (b->full)
-        hw_load_cr3(g->hw, g->cr3);
+        hw_load_cr3(g->hw, proc_cr3(b->proc));
     else
         for (unsigned i = 0; i < b->n; i++)
             hw_invlpg(g->hw, b->va[i]);
+}
+
+/* No vCPU will use the batch's translations again. */
+static void invalidate(struct gk *g)
+{
+    struct batch *b = &g->batch;
+    if (!b->n && !b->full)
+        return;
+    uint64_t here = cpu_bit(g->cpu), loaded = b->proc->loaded;
+    if (loaded & here)
+        drop_batch(g, b);
+    smp_call(g, loaded & ~here, drop_batch, b);
+    b->proc->stale |= ~loaded;
     b->n = 0;
     b->full = false;
+}
+
+void batch_end(struct gk *g)
+{
+    struct batch *b = &g->batch;
+    invalidate(g);
     for (uint32_t f = b->head, next; f != NO_FRAME; f = next) {
         next = frame_of(g, f)->next;
         if (frame_of(g, f)->kind == FRAME_TABLE)
@@ -194,7 +221,7 @@ static int clear_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_t
     (void)level;
     hw_pt_write(g->hw, at, 0);
     if ((e & PTE_P) && v->proc == g->cur)
-        note(g, va, e);
+        note(g, v->proc, va, e);
     batch_unref(g, pte_frame(e));
     return 0;
 }
@@ -252,10 +279,7 @@ bool pt_prune(struct gk *g, struct proc *p, gva_t va, struct pos *pos, unsigned 
     defer_free(g, pte_frame(up.e));
     /* INVLPG drops the paging-structure caches too (4.10.4.1): they may know the tables freed here.
      */
-    if (p == g->cur)
-        note(g, va, 0);
-    else
-        p->fresh = true;
+    note(g, p, va, 0);
     batch_end(g);
     *pos = (struct pos){up.at, 0, level};
     return true;
@@ -295,7 +319,7 @@ static int split(struct gk *g, const struct proc *p, const struct vma *v, struct
         hw_pt_write(g->hw, table + 8 * i, part + (i << (PAGE_SHIFT + small)));
     hw_pt_write(g->hw, pos.at, table | LINK);
     if (pos.e & PTE_P)
-        note(g, va & ~(level_size(pos.level) - 1), pos.e);
+        note(g, g->cur, va & ~(level_size(pos.level) - 1), pos.e);
     return GK_OK;
 }
 

@@ -12,7 +12,9 @@
  *     already gets no second one.
  *   - Areas outlive munmap, as empty tables do, and go with their process. A child of fork gets its
  *     own.
- *   - The registers hold the current process's largest areas; of equals, the oldest.
+ *   - The registers hold the current process's largest areas; of equals, the oldest. On another vCPU
+ *     that has the process loaded they are those of the time when it was: an area does not change while
+ *     the process lives, and one that has no register there costs a walk of the tree.
  *   - No run of frames, or a mapping larger than memory: no area. Nothing fails for the lack of one,
  *     and tables that were there before stay where they are: the hardware then walks the tree.
  * Simplification: the paper grows an area with its mapping and migrates it; here what was added gets an

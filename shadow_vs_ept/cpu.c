@@ -160,6 +160,15 @@ static bool set_policy(struct parser *p, void *field, const char *value)
     return i >= 0;
 }
 
+static bool set_apic(struct parser *p, void *field, const char *value)
+{
+    static const char *const names[] = {
+        [APIC_TRAPPED] = "trapped", [APIC_POSTED] = "posted", [APIC_VIRTUAL] = "virtual"};
+    int i = one_of(p, value, names, ARRAY_SIZE(names));
+    *(enum apic_kind *)field = i > 0 ? (enum apic_kind)i : APIC_TRAPPED;
+    return i >= 0;
+}
+
 static bool set_kind(struct parser *p, void *field, const char *value)
 {
     static const char *const names[] = {
@@ -217,6 +226,7 @@ static const struct key cpu_keys[] = {
     {"summary", NULL, set_text, AT(summary)},
     {"pcid", NULL, set_bool, AT(pcid)},
     {"vpid", NULL, set_bool, AT(vpid)},
+    {"apic", NULL, set_apic, AT(apic)},
     {0},
 };
 
@@ -262,6 +272,9 @@ static const struct key cost_keys[] = {
     {"cr3", NULL, set_cost, AT(cost.cr3)},
     {"invlpg", NULL, set_cost, AT(cost.invlpg)},
     {"ept_violation", NULL, set_cost, AT(cost.ept_violation)},
+    {"icr", NULL, set_cost, AT(cost.icr)},
+    {"intr", NULL, set_cost, AT(cost.intr)},
+    {"ipi", NULL, set_cost, AT(cost.ipi)},
     {"guest_fault", NULL, set_cost, AT(cost.guest_fault)},
     {"alloc_4k", NULL, set_cost, AT(cost.alloc_4k)},
     {"alloc_2m", NULL, set_cost, AT(cost.alloc_2m)},

@@ -26,12 +26,18 @@ struct geometry {
 
 enum pwc_kind { PWC_NONE, PWC_INTEL, PWC_AMD };
 
+/* What of an interprocessor interrupt ends a vCPU's run: the sender's write of ICR and the arrival at the
+ * target; only the write (posted interrupts: Intel APICv, SDM vol. 3C, 30.6); nothing (IPI virtualization,
+ * 30.1.6; AMD AVIC, APM vol. 2, 15.29). */
+enum apic_kind { APIC_TRAPPED, APIC_POSTED, APIC_VIRTUAL };
+
 struct cpu {
     char name[64];
     char summary[128];
     char source[256]; /* path of the file, or "built in" */
     bool pcid;        /* guest kernel uses PCIDs */
     bool vpid;        /* TLB entries survive VM exits (VPID / ASID tags) */
+    enum apic_kind apic;
 
     /* TLBs. l1_any set: one array for all sizes, l1[] unused. l2[i] serves the page sizes (bit 0 =
      * 4K, 1 = 2M, 2 = 1G) in l2_sizes[i]; a size served by none has no second level. */
@@ -58,8 +64,10 @@ struct cpu {
         double pwc_hit;  /* one walk-cache hit */
         double cache[4]; /* L1, L2, L3, memory: per read or access */
         double exit;     /* round trip of one VM exit, handler excluded */
-        double fill, reflect, pt_write, cr3, invlpg, ept_violation; /* handler per reason */
-        double guest_fault;                  /* exception + guest kernel's handler + iret */
+        double fill, reflect, pt_write, cr3, invlpg, ept_violation, icr,
+            intr;           /* handler per reason */
+        double ipi;         /* one IPI without its exits: send, deliver, handle, acknowledge */
+        double guest_fault; /* exception + guest kernel's handler + iret */
         double alloc_4k, alloc_2m, alloc_1g; /* host: find and zero one page */
     } cost;
 };

@@ -347,7 +347,7 @@ hpa_t mmu_access(struct mmu *m, const struct access *a)
 void mmu_note(struct mmu *m, const char *what, uint64_t addr, uint64_t value)
 {
     if (unlikely(m->vm->ops->event != NULL))
-        m->vm->ops->event(m->vm->ctx, what, addr, value);
+        m->vm->ops->event(m->vm->ctx, m->id, what, addr, value);
 }
 
 void mmu_exit(struct mmu *m, enum counter_id reason, uint64_t addr)
@@ -364,6 +364,7 @@ void mmu_guest_cr3(struct mmu *m, uint64_t cr3)
 {
     mmu_note(m, "guest_cr3_loads", cr3, 0);
     m->c.guest_cr3_loads++;
+    m->started = true;
     m->vm->paging->guest_cr3(m, cr3);
 }
 
@@ -411,4 +412,19 @@ void mmu_guest_return(struct mmu *m)
 {
     if (m->vm->paging->guest_return)
         m->vm->paging->guest_return(m);
+}
+
+/* The sender writes ICR (x2APIC, physical destination: one write a target); the target's EOI is the
+ * paravirtual one of KVM and costs nothing. Who exits is the processor's: cpu.h. */
+void mmu_guest_ipi(struct mmu *from, struct mmu *to)
+{
+    const struct cpu *cpu = from->vm->cpu;
+    mmu_note(from, "guest_ipis", to->id, 0);
+    from->c.guest_ipis++;
+    if (from->vm->paging->bare)
+        return;
+    if (cpu->apic != APIC_VIRTUAL)
+        mmu_exit(from, CTR_exit_ipi, to->id);
+    if (cpu->apic == APIC_TRAPPED)
+        mmu_exit(to, CTR_exit_intr, 0);
 }

@@ -6,6 +6,17 @@
  *
  * struct mmu     one vCPU: its TLBs, walk caches, CR3 and counters
  * struct mmu_vm  one VM: memory, tables, strategy state, and its vCPUs
+ *
+ * More than one vCPU. TLBs and walk caches are private; what keeps them true is not the hardware's
+ * work:
+ *   the guest's changes  its kernel interrupts the others and has each invalidate for itself
+ *                        (mmu_guest_ipi, then the guest events on that vCPU). Until then their
+ *                        entries may stay, as in any machine.
+ *   the host's changes   and those of shadow tables that no invalidation of the guest announces
+ *                        (write protection, tables freed) reach all vCPUs at once:
+ *                        mmu_vm_flush_all().
+ * One vCPU runs at a time in the model, and stands for all running together: so one that must be
+ * reached while another runs is taken to be in the guest, and is made to exit.
  */
 #ifndef NB_PAGING_MMU_H
 #define NB_PAGING_MMU_H
@@ -56,7 +67,7 @@ struct mmu_ops {
     /* Something happened; NULL when nobody listens. `what` is a counter's name: an exit, a guest
      * event or a host zap; addr and value as far as it has them (address; entry, error code or
      * number of frames). */
-    void (*event)(void *ctx, const char *what, uint64_t addr, uint64_t value);
+    void (*event)(void *ctx, unsigned vcpu, const char *what, uint64_t addr, uint64_t value);
 };
 
 enum { MAX_VCPUS = 64, SIZE_MIXED = 3, MMU_HINTS = 1024 };
@@ -75,6 +86,7 @@ struct mmu_vm {
     const struct mmu_ops *ops;
     void *ctx;
     unsigned nvcpus;
+    unsigned running; /* the vCPU that makes the guest's accesses and events */
     struct mmu *vcpu[MAX_VCPUS];
 };
 
@@ -92,6 +104,8 @@ struct mmu {
     walk_fn walk;          /* the strategy's, for this CPU's caches */
     struct mmu_hint *hint; /* MMU_HINTS of them, for quick walks */
     struct mmu_vm *vm;
+    unsigned id;     /* vm->vcpu[id] */
+    bool started;    /* the guest has loaded CR3 here */
     unsigned levels; /* of the table that walk1d() reads */
     hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */
     gpa_t guest_root;
@@ -121,8 +135,10 @@ struct mmu_vm *mmu_vm_new(const struct paging *, const uint64_t *params, const s
 void mmu_vm_free(struct mmu_vm *);
 struct mmu *mmu_add_vcpu(struct mmu_vm *);
 
-/* Counters of the vCPU, brought up to date (derived ones, gauges). */
-void mmu_counters(struct mmu *, struct counters *out);
+/* Counters of the VM now: sums over its vCPUs, and what it has once (tables, memory). */
+void mmu_counters(const struct mmu_vm *, struct counters *out);
+/* What happened on one vCPU: its accesses, TLBs, walks, guest events and exits; nothing else is valid. */
+void mmu_vcpu_counters(const struct mmu *, struct counters *out);
 
 /* ---- guest events: the engine's hw_* calls end here ---- */
 void mmu_guest_cr3(struct mmu *, uint64_t cr3);
@@ -132,6 +148,8 @@ void mmu_guest_touch(struct mmu *, gfn_t, bool write);
 void mmu_guest_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
 void mmu_guest_control(struct mmu *, const struct mmu_control *);
 void mmu_guest_return(struct mmu *);
+/* An interprocessor interrupt from one vCPU to another. */
+void mmu_guest_ipi(struct mmu *from, struct mmu *to);
 
 /* Any access, of a program or a kernel, data or code: its host-physical address. The hot path for a
  * program's data is mmu_access.h. A fetch counts as a load. */
@@ -168,7 +186,7 @@ void mmu_flush_faulting(struct mmu *, gva_t va);
 void mmu_flush_nonglobal(struct mmu *);
 void mmu_flush_linear(struct mmu *);    /* all of guest-virtual addresses, globals too */
 void mmu_flush_all(struct mmu *);       /* one vCPU, host-side caches too */
-void mmu_vm_flush_all(struct mmu_vm *); /* all vCPUs */
+void mmu_vm_flush_all(struct mmu_vm *); /* all vCPUs; those not running are kicked out first */
 /* The TLB's part of a CR3 load: new tag, flush unless kept. */
 void mmu_load_tag(struct mmu *, uint64_t cr3);
 /* A zeroed frame for a table; ends the VM when there is none. */

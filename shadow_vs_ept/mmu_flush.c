@@ -140,10 +140,20 @@ void mmu_flush_all(struct mmu *m)
     mmu_forget_hints(m);
 }
 
+/* A vCPU in the guest must leave it before it can be told to flush (Linux: kvm_flush_remote_tlbs). The
+ * one that runs has left it already, or is where a host event finds it. */
+static void kick(struct mmu *m)
+{
+    if (m->id != m->vm->running && m->started && !m->vm->paging->bare)
+        mmu_exit(m, CTR_exit_intr, 0);
+}
+
 void mmu_vm_flush_all(struct mmu_vm *vm)
 {
-    for (unsigned i = 0; i < vm->nvcpus; i++)
+    for (unsigned i = 0; i < vm->nvcpus; i++) {
+        kick(vm->vcpu[i]);
         mmu_flush_all(vm->vcpu[i]);
+    }
 }
 
 void mmu_load_tag(struct mmu *m, uint64_t cr3)

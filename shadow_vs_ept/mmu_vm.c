@@ -77,6 +77,7 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     struct mmu *m = meta_calloc(META_MMU, 1, sizeof *m);
     assert(vm->nvcpus < MAX_VCPUS);
     m->vm = vm;
+    m->id = vm->nvcpus;
     m->pool = host_ptr(vm->host, 0);
     m->pool_bytes = host_total(vm->host) << PAGE_SHIFT;
     m->levels = vm->levels;
@@ -146,7 +147,7 @@ static void mark_others(const struct paging *mine, struct counters *out)
 }
 
 /* Counters an engine without caches, or without these mechanisms, cannot see. */
-static void mark_unseen(const struct mmu *m, struct counters *out)
+static void mark_unseen(const struct mmu_vm *vm, struct counters *out)
 {
     static const enum counter_id later[] = {CTR_shared_frames, CTR_saved_frames, CTR_cow_breaks,
                                             CTR_swap_ins,      CTR_swap_outs,    CTR_balloon_pages,
@@ -154,34 +155,57 @@ static void mark_unseen(const struct mmu *m, struct counters *out)
                                             CTR_exit_hlt,      CTR_exit_intr};
     for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
         out->unseen[later[i]] = true;
-    mark_others(m->vm->paging, out);
+    mark_others(vm->paging, out);
+    if (vm->nvcpus > 1) /* with one, those of devices and timers, which are not modelled */
+        out->unseen[CTR_exit_intr] = false;
     for (unsigned i = 0; i < 4; i++) /* served by L1, L2, L3, memory */
         out->unseen[CTR_pt_l1_hits + i] = out->unseen[CTR_data_l1_hits + i] =
-            !m->cache[i < 3 ? i : 0].ways;
+            !vm->cpu->cache[i < 3 ? i : 0].entries;
 }
 
-void mmu_counters(struct mmu *m, struct counters *out)
+/* What happened on one vCPU, added to *out. */
+static void add_vcpu(const struct mmu *m, struct counters *out)
 {
-    struct counters *c = &m->c;
-    const struct gmem *g = m->vm->gm;
-    c->loads = m->hot.count[0];
-    c->stores = m->hot.count[1];
-    c->accesses = c->loads + c->stores;
-    c->tlb_l1_hits = c->accesses - c->tlb_l1_misses;
-    c->tlb_l2_hits = c->tlb_l1_misses - c->tlb_l2_misses;
-    m->vm->paging->table_bytes(m->vm, &c->shadow_pt_bytes, &c->nested_pt_bytes);
-    c->host_frames = g->resident;
-    c->host_allocs_4k = g->allocs[0];
-    c->host_allocs_2m = g->allocs[1];
-    c->host_allocs_1g = g->allocs[2];
-    c->splits = g->splits;
-    *out = *c;
+    struct counters c = m->c;
+    c.loads = m->hot.count[0];
+    c.stores = m->hot.count[1];
+    c.accesses = c.loads + c.stores;
+    c.tlb_l1_hits = c.accesses - c.tlb_l1_misses;
+    c.tlb_l2_hits = c.tlb_l1_misses - c.tlb_l2_misses;
     if (m->cache[0]
             .ways) /* repeats of a line are counted, not looked up: they hit the first level */
-        out->data_l1_hits = c->accesses - c->data_l2_hits - c->data_l3_hits - c->data_mem_reads;
-    if (m->vm->paging->count)
-        m->vm->paging->count(m->vm, out);
-    mark_unseen(m, out);
+        c.data_l1_hits = c.accesses - c.data_l2_hits - c.data_l3_hits - c.data_mem_reads;
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        out->v[i] += c.v[i];
+}
+
+/* Levels and allocations, which belong to no vCPU. */
+static void add_vm(const struct mmu_vm *vm, struct counters *out)
+{
+    const struct gmem *g = vm->gm;
+    vm->paging->table_bytes(vm, &out->shadow_pt_bytes, &out->nested_pt_bytes);
+    out->host_frames = g->resident;
+    out->host_allocs_4k = g->allocs[0];
+    out->host_allocs_2m = g->allocs[1];
+    out->host_allocs_1g = g->allocs[2];
+    out->splits = g->splits;
+}
+
+void mmu_counters(const struct mmu_vm *vm, struct counters *out)
+{
+    *out = (struct counters){0};
+    for (unsigned i = 0; i < vm->nvcpus; i++)
+        add_vcpu(vm->vcpu[i], out);
+    add_vm(vm, out);
+    if (vm->paging->count)
+        vm->paging->count(vm, out);
+    mark_unseen(vm, out);
+}
+
+void mmu_vcpu_counters(const struct mmu *m, struct counters *out)
+{
+    *out = (struct counters){0};
+    add_vcpu(m, out);
 }
 
 const char *mmu_check(const struct mmu *m)

@@ -82,4 +82,4 @@ REGISTER(paging, native, .summary = "no VMM: the guest's tables are the hardware
          .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,
          .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va,
          .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .zap = zap,
-         .table_bytes = table_bytes);
+         .table_bytes = table_bytes, .bare = true);

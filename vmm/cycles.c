@@ -1,4 +1,7 @@
 /* cycles.c: modelled cycles = sum of count x cost. Costs and their sources are in the CPU preset.
+ *
+ * Cycles of all vCPUs are added: work, not time. What several do at once, and what one waits for
+ * another, is not told apart.
  */
 #include "vmm/engine.h"
 
@@ -26,7 +29,9 @@ void cycles_model(const struct cpu *cpu, const struct counters *c, struct cycles
                cpu->cost.reflect * (double)c->exit_reflect +
                cpu->cost.pt_write * (double)c->exit_pt_write + cpu->cost.cr3 * (double)c->exit_cr3 +
                cpu->cost.invlpg * (double)c->exit_invlpg +
-               cpu->cost.ept_violation * (double)c->exit_ept_violation,
+               cpu->cost.ept_violation * (double)c->exit_ept_violation +
+               cpu->cost.icr * (double)c->exit_ipi + cpu->cost.intr * (double)c->exit_intr,
+        .ipi = cpu->cost.ipi * (double)c->guest_ipis,
         .guest_fault = cpu->cost.guest_fault * (double)c->guest_faults,
         .host = cpu->cost.alloc_4k * (double)c->host_allocs_4k +
                 cpu->cost.alloc_2m * (double)c->host_allocs_2m +

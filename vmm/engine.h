@@ -29,6 +29,7 @@ struct vm_config {
     unsigned host_levels;          /* --host-levels: nested tables */
     uint64_t mem;                  /* --mem: guest-physical bytes */
     uint64_t host_mem;             /* --host-mem: bytes of the frame pool */
+    unsigned vcpus;                /* --vcpus; 0 is 1 */
     struct numa_policy numa;       /* --numa */
     uint64_t seed;                 /* --seed */
     unsigned flush_ceiling;        /* --set guest.flush_ceiling=N, default 33 */
@@ -86,7 +87,7 @@ struct phase_result {
 
 /* Modelled cycles: count x cost, by cause. All 0 until cycles_model() fills them. */
 struct cycles {
-    double access, stlb, walk, exit, vmm, guest_fault, host;
+    double access, stlb, walk, exit, vmm, ipi, guest_fault, host;
 };
 
 struct result {
@@ -95,8 +96,10 @@ struct result {
     struct counters total;
     unsigned nphases;
     struct phase_result phases[MAX_PHASES];
-    uint64_t meta[META_COUNT]; /* bookkeeping bytes at the end of the run */
-    uint64_t memory_hash;      /* valid when has_hash */
+    unsigned nvcpus;                   /* engine model with more than one vCPU, else 0 */
+    struct counters vcpu[GK_MAX_CPUS]; /* of the whole run, by vCPU (mmu_vcpu_counters) */
+    uint64_t meta[META_COUNT];         /* bookkeeping bytes at the end of the run */
+    uint64_t memory_hash;              /* valid when has_hash */
     bool has_hash;
     double wall_seconds; /* measured */
     /* Real engines only: */

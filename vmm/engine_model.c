@@ -71,15 +71,21 @@ static __attribute__((noreturn)) void on_no_progress(void *ctx, gva_t va)
         (unsigned long long)va);
 }
 
-/* One line of --set run.events=FILE: accesses so far, phase, what, address, value. */
-static void on_event(void *ctx, const char *what, uint64_t addr, uint64_t value)
+/* One line of --set run.events=FILE: accesses so far, phase, what, address, value; with more than one
+ * vCPU, which. */
+static void on_event(void *ctx, unsigned vcpu, const char *what, uint64_t addr, uint64_t value)
 {
     struct hw *h = ctx;
     unsigned phase = h->res->nphases;
-    fprintf(h->cfg->events, "%llu\t%s\t%s\t0x%llx\t0x%llx\n",
-            (unsigned long long)(h->mmu ? h->mmu->hot.count[0] + h->mmu->hot.count[1] : 0),
+    uint64_t accesses = 0;
+    for (unsigned i = 0; h->mvm && i < h->mvm->nvcpus; i++)
+        accesses += h->mvm->vcpu[i]->hot.count[0] + h->mvm->vcpu[i]->hot.count[1];
+    fprintf(h->cfg->events, "%llu\t%s\t%s\t0x%llx\t0x%llx", (unsigned long long)accesses,
             phase ? h->res->phases[phase - 1].name : "boot", what, (unsigned long long)addr,
             (unsigned long long)value);
+    if (h->cfg->vcpus > 1)
+        fprintf(h->cfg->events, "\t%u", vcpu);
+    fputc('\n', h->cfg->events);
 }
 
 static const struct mmu_ops quiet_ops = {on_fault, on_no_frames, on_no_progress, NULL};
@@ -91,7 +97,7 @@ static void on_zap(void *ctx, gfn_t first, uint64_t n)
     if (!h->mvm)
         return;
     if (h->cfg->events)
-        on_event(h, "zap", gfn_gpa(first), n);
+        on_event(h, h->mvm->running, "zap", gfn_gpa(first), n);
     h->mvm->paging->zap(h->mvm, first, n);
 }
 
@@ -138,6 +144,21 @@ uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
 
 void hw_tea_free(struct hw *h, uint64_t id) { h->mvm->paging->guest_tea_free(h->mmu, id); }
 
+/* What the kernel did on the vCPU that it leaves is done: its thread goes on. */
+void hw_run_on(struct hw *h, unsigned cpu)
+{
+    mmu_guest_return(h->mmu);
+    h->mvm->running = cpu;
+    h->mmu = h->user.mmu = h->mvm->vcpu[cpu];
+}
+
+void hw_ipi(struct hw *h, uint64_t cpus)
+{
+    h->mmu->c.guest_shootdowns++;
+    for (; cpus; cpus &= cpus - 1)
+        mmu_guest_ipi(h->mmu, h->mvm->vcpu[__builtin_ctzll(cpus)]);
+}
+
 void *hw_kmem(struct hw *h, size_t bytes)
 {
     bytes = ALIGN_UP(bytes, 16);
@@ -176,6 +197,11 @@ int u_mprotect(struct user *u, gva_t a, uint64_t len, unsigned prot)
 int u_fork(struct user *u, int *child) { return back(u, gk_fork(machine(u)->kernel, child)); }
 int u_exit(struct user *u, int pid) { return back(u, gk_exit(machine(u)->kernel, pid)); }
 int u_switch(struct user *u, int pid) { return back(u, gk_switch(machine(u)->kernel, pid)); }
+void u_cpu(struct user *u, unsigned cpu)
+{
+    gk_run_on(machine(u)->kernel, cpu);
+    back(u, GK_OK);
+}
 
 gva_t u_alloc(struct user *u, uint64_t len)
 {
@@ -192,7 +218,7 @@ void u_abort(struct user *u, const char *why) { model_end(machine(u), OUTCOME_AB
 
 void model_counters(struct hw *h, struct counters *c)
 {
-    mmu_counters(h->mmu, c);
+    mmu_counters(h->mvm, c);
     c->guest_pt_bytes = h->kernel ? gk_pt_bytes(h->kernel) : 0;
 }
 
@@ -232,6 +258,7 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
         .pages = c->guest_page,
         .pcid = c->cpu->pcid,
         .flush_ceiling = c->flush_ceiling,
+        .cpus = c->vcpus,
         .tea_registers = h->mvm->paging->tea_registers ? h->mvm->paging->tea_registers(h->mvm) : 0};
     h->kmem_left = reserved - (1ull << SHIFT_2M); /* the rest is the image's (gk_reserved_bytes) */
     if (reserved < c->mem)
@@ -264,7 +291,9 @@ int model_boot(struct hw *h, const struct vm_config *cfg, struct result *res, ch
     if (!h->mvm) {
         model_end(h, OUTCOME_HOST_OOM, "%s; raise --host-mem", err);
     }
-    h->mmu = mmu_add_vcpu(h->mvm);
+    for (unsigned i = 0; i == 0 || i < cfg->vcpus; i++)
+        mmu_add_vcpu(h->mvm);
+    h->mmu = h->mvm->vcpu[0];
     h->user = (struct user){.mmu = h->mmu, .hw = h};
     rng_seed(&h->user.rng, cfg->seed);
     u_phase(&h->user, "boot");
@@ -288,8 +317,8 @@ void model_free(struct hw *h)
 const char *model_check(struct hw *h)
 {
     const char *why = h->kernel ? gk_check(h->kernel) : NULL;
-    if (!why)
-        why = mmu_check(h->mmu);
+    for (unsigned i = 0; i < h->mvm->nvcpus && !why; i++)
+        why = mmu_check(h->mvm->vcpu[i]);
     if (!why && h->mvm->paging->check)
         why = h->mvm->paging->check(h->mvm);
     if (!why)
@@ -340,6 +369,9 @@ static void finish(struct hw *h, double start)
     if (h->mmu) {
         close_phase(h);
         model_counters(h, &r->total);
+        r->nvcpus = h->mvm->nvcpus > 1 ? h->mvm->nvcpus : 0;
+        for (unsigned i = 0; i < r->nvcpus; i++)
+            mmu_vcpu_counters(h->mvm->vcpu[i], &r->vcpu[i]);
     }
     for (unsigned i = 0; i < META_COUNT; i++)
         r->meta[i] = meta_bytes((enum meta_subsys)i);

@@ -14,14 +14,13 @@ struct kmem_chunk {
     struct kmem_chunk *next;
 };
 
-/* The hardware a guest kernel sees, and the VM around it. One vCPU for now; the MMU has room for
- * more. */
+/* The hardware a guest kernel sees, and the VM around it. */
 struct hw {
     const struct vm_config *cfg;
     struct host *host;
     struct gmem *gm;
     struct mmu_vm *mvm;
-    struct mmu *mmu;
+    struct mmu *mmu; /* of the vCPU that runs: mvm->vcpu[mvm->running] */
     struct gk *kernel;
     struct kmem_chunk *kmem;
     uint64_t kmem_left; /* bytes hw_kmem may still hand out */

@@ -1,7 +1,9 @@
 /* user.h: what a guest program may do. Workloads and trace replay are written against this only.
  *
  * One program drives every process of the guest: u_switch() changes the address space under it,
- * as a ring-3 program whose code and stack are mapped in all of them. On the model each call goes
+ * as a ring-3 program whose code and stack are mapped in all of them. With more than one vCPU each
+ * process has its own (guest/kernel.h), and u_cpu() makes a thread of one: the program is one sequence
+ * of accesses that a machine with all of them running could make, whatever the number of vCPUs. On the model each call goes
  * into the MMU; in the freestanding image (NB_FREESTANDING) loads and stores are instructions and
  * the rest are system calls.
  *
@@ -52,6 +54,9 @@ static inline void st64(struct user *u, gva_t a, uint64_t v)
     __asm__ volatile("movq %1, %0" : "=m"(*(volatile uint64_t *)a) : "r"(v));
 }
 
+/* The image has one vCPU. */
+static inline void u_cpu(struct user *u, unsigned cpu) { (void)u, (void)cpu; }
+
 #else
 
 #include "shadow_vs_ept/mmu_access.h"
@@ -77,6 +82,10 @@ static inline void st64(struct user *u, gva_t a, uint64_t v)
     mmu_store(u->mmu, a);
     *mmu_data(u->mmu, a) = v;
 }
+
+/* Go on on vCPU `cpu` mod their number, in the same process: as its thread there. Costs nothing; what
+ * is private to a vCPU (TLB, CR3) stays behind. */
+void u_cpu(struct user *, unsigned cpu);
 
 #endif
 

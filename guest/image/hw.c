@@ -104,6 +104,19 @@ uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
 }
 void hw_tea_free(struct hw *h, uint64_t id) { (void)h, (void)id; }
 
+/* The image has one vCPU (gk_config.cpus), so the kernel never gets here. */
+void hw_run_on(struct hw *h, unsigned cpu)
+{
+    (void)h, (void)cpu;
+    __builtin_trap();
+}
+
+void hw_ipi(struct hw *h, uint64_t cpus)
+{
+    (void)h, (void)cpus;
+    __builtin_trap();
+}
+
 /* ---- texts for the VMM ---- */
 static void append(const char *text, unsigned at)
 {

@@ -11,7 +11,7 @@ load common
     [ "$(jq -r '.counters | keys_unsorted[]' <<< "$output")" = "$("$nestbed" list counters --names)" ]
     jq -e '.counters | all(.[]; . == null or type == "number" or type == "string")' <<< "$output"
     [ "$(jq -r 'keys_unsorted | join(" ")' <<< "$output")" = "schema engine paging workload cpu pages levels mem \
-numa flush_ceiling outcome counters phases cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
+vcpus numa flush_ceiling outcome counters phases per_vcpu cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
 }
 
 @test "--json: seed as hex, memory in bytes, tags, parameters" {

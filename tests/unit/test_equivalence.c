@@ -4,6 +4,10 @@
  * TLBs, walk caches, tags and host pages, and with a host that moves frames below it. Whatever the
  * guest sees (results of its requests, faults and their error codes, contents, the accessed and
  * dirty bits of its tables) must be as on the plainest machine: native, one small TLB.
+ *
+ * Nor can its program tell on how many vCPUs its processes and threads run: each vCPU has a TLB of its
+ * own, and only shootdowns keep it from what is no longer so. How much the kernel invalidates does
+ * depend on them, and is compared between machines that have as many.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +40,7 @@ struct program_state {
     struct rng rng;
     int pid;
     unsigned nlive, step;
-    uint64_t seen, log[MAX_STEPS];
+    uint64_t seen, log[MAX_STEPS], invalidated[MAX_STEPS];
     struct space space[MAX_PIDS];
 };
 
@@ -131,6 +135,9 @@ static void change(struct program_state *p)
     p->pid = pid;
 }
 
+/* Go on as a thread of the same process on another vCPU, if there is one. */
+static void thread(struct program_state *p) { u_cpu(p->u, (unsigned)draw(p, 24)); }
+
 static void touch(struct program_state *p)
 {
     struct space *s = here(p);
@@ -209,6 +216,8 @@ static void step(struct program_state *p)
         change(p);
     else if (what < 34)
         move(p);
+    else if (what < 42)
+        thread(p);
     else
         touch(p);
 }
@@ -224,8 +233,10 @@ static void random_program(struct program_state *p, unsigned steps)
         step(p);
         struct counters c;
         model_counters(h, &c);
-        see(p, c.guest_faults), see(p, c.guest_pt_writes), see(p, c.guest_invlpgs);
-        see(p, c.guest_cr3_loads), see(p, c.guest_pt_bytes), see(p, c.accesses);
+        see(p, c.guest_faults), see(p, c.guest_pt_writes);
+        see(p, c.guest_pt_bytes), see(p, c.accesses);
+        p->invalidated[p->step] =
+            c.guest_invlpgs + 1000003 * c.guest_cr3_loads + 1000000000039 * c.guest_ipis;
         if (p->step % 50 == 0 || p->step + 1 == steps)
             gk_for_each_page(h->kernel, see_page, p);
         p->log[p->step] = p->seen;
@@ -242,7 +253,8 @@ struct machine {
     unsigned levels;
 };
 
-static void run_on(const struct machine *m, uint64_t seed, unsigned steps, struct program_state *p)
+static void run_on(const struct machine *m, unsigned vcpus, uint64_t seed, unsigned steps,
+                   struct program_state *p)
 {
     char err[512] = "";
     int code;
@@ -261,6 +273,7 @@ static void run_on(const struct machine *m, uint64_t seed, unsigned steps, struc
                             .host_levels = m->levels,
                             .mem = 96ull << 20,
                             .host_mem = 256ull << 20,
+                            .vcpus = vcpus,
                             .flush_ceiling = 33};
     struct hw *h = meta_calloc(META_MMU, 1, sizeof *h);
     struct result res = {0};
@@ -285,48 +298,80 @@ static void run_on(const struct machine *m, uint64_t seed, unsigned steps, struc
 /* Switching as often as it can. */
 #define SHSP "shsp window=64 patience=0 walk_extra=1000"
 
+static const struct machine machines[] = {
+    {"native", "plain", 0, 1, PAGES_4K, 4},        {"native", "skx", -1, -1, PAGES_4K, 4},
+    {"native", "zen3", -1, -1, PAGES_4K, 4},       {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
+    {"native", "zen4", 0, 1, PAGES_4K, 4},         {"native", "plain", 1, 1, PAGES_4K, 4},
+    {"shadow", "plain", 0, 1, PAGES_4K, 4},        {"shadow", "plain", 1, 0, PAGES_2M, 4},
+    {"shadow", "skx", -1, -1, PAGES_THP, 4},       {"shadow", "zen3", -1, -1, PAGES_4K, 4},
+    {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5},      {"shadow", "icx", -1, -1, PAGES_4K, 4},
+    {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4},    {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
+    {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4},    {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
+    {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5},    {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
+    {"shadow-pvm", "skx", -1, -1, PAGES_THP, 4},   {"shadow-pvm", "icx", -1, -1, PAGES_4K, 5},
+    {"ept", "plain", 0, 1, PAGES_4K, 4},           {"ept", "plain", 1, 1, PAGES_2M, 4},
+    {"ept", "skx", -1, -1, PAGES_4K, 4},           {"ept", "skx", -1, 0, PAGES_THP, 4},
+    {"ept", "zen3", -1, -1, PAGES_4K, 4},          {"ept", "zen4", -1, -1, PAGES_2M, 5},
+    {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},         {"ept", "icx", -1, -1, PAGES_4K, 5},
+    {"ept-flat", "plain", 0, 1, PAGES_4K, 4},      {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
+    {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},      {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
+    {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},       {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
+    {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},     {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
+    {SHSP " start=1", "plain", 0, 1, PAGES_4K, 4}, {SHSP, "skx", -1, -1, PAGES_THP, 4},
+    {SHSP, "zen3", -1, -1, PAGES_2M, 5},           {SHSP, "dmt-ref", 1, 0, PAGES_4K, 4},
+    {SHSP " start=1", "icx", -1, -1, PAGES_4K, 5},
+};
+
+enum { SEEDS = 2, STEPS = MAX_STEPS };
+
+static void compare(const uint64_t *a, const uint64_t *b, const char *who, uint64_t seed,
+                    const struct machine *m, unsigned vcpus)
+{
+    for (unsigned k = 0; k < STEPS; k++)
+        if (a[k] != b[k])
+            fail_msg("seed %u: the %s sees a difference at step %u: %s, %s, %u vCPUs",
+                     (unsigned)seed, who, k, m->paging, m->cpu, vcpus);
+}
+
 static void a_guest_sees_the_same_on_every_machine(void **state)
 {
     (void)state;
-    static const struct machine machines[] = {
-        {"native", "plain", 0, 1, PAGES_4K, 4},        {"native", "skx", -1, -1, PAGES_4K, 4},
-        {"native", "zen3", -1, -1, PAGES_4K, 4},       {"native", "dmt-ref", -1, -1, PAGES_4K, 5},
-        {"native", "zen4", 0, 1, PAGES_4K, 4},         {"native", "plain", 1, 1, PAGES_4K, 4},
-        {"shadow", "plain", 0, 1, PAGES_4K, 4},        {"shadow", "plain", 1, 0, PAGES_2M, 4},
-        {"shadow", "skx", -1, -1, PAGES_THP, 4},       {"shadow", "zen3", -1, -1, PAGES_4K, 4},
-        {"shadow", "dmt-ref", 0, 0, PAGES_4K, 5},      {"shadow", "icx", -1, -1, PAGES_4K, 4},
-        {"shadow-kvm", "plain", 0, 1, PAGES_4K, 4},    {"shadow-kvm", "skx", -1, -1, PAGES_THP, 4},
-        {"shadow-kvm", "zen3", 1, -1, PAGES_4K, 4},    {"shadow-kvm", "icx", -1, -1, PAGES_4K, 5},
-        {"shadow-kvm", "plain", 1, 0, PAGES_2M, 5},    {"shadow-pvm", "plain", 0, 1, PAGES_4K, 4},
-        {"shadow-pvm", "skx", -1, -1, PAGES_THP, 4},   {"shadow-pvm", "icx", -1, -1, PAGES_4K, 5},
-        {"ept", "plain", 0, 1, PAGES_4K, 4},           {"ept", "plain", 1, 1, PAGES_2M, 4},
-        {"ept", "skx", -1, -1, PAGES_4K, 4},           {"ept", "skx", -1, 0, PAGES_THP, 4},
-        {"ept", "zen3", -1, -1, PAGES_4K, 4},          {"ept", "zen4", -1, -1, PAGES_2M, 5},
-        {"ept", "dmt-ref", 1, 1, PAGES_4K, 4},         {"ept", "icx", -1, -1, PAGES_4K, 5},
-        {"ept-flat", "plain", 0, 1, PAGES_4K, 4},      {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
-        {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},      {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
-        {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},       {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
-        {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},     {"ept-kvm", "icx", 1, 0, PAGES_4K, 5},
-        {SHSP " start=1", "plain", 0, 1, PAGES_4K, 4}, {SHSP, "skx", -1, -1, PAGES_THP, 4},
-        {SHSP, "zen3", -1, -1, PAGES_2M, 5},           {SHSP, "dmt-ref", 1, 0, PAGES_4K, 4},
-        {SHSP " start=1", "icx", -1, -1, PAGES_4K, 5},
-    };
     static struct program_state reference, p;
-    enum { SEEDS = 2, STEPS = MAX_STEPS };
     for (unsigned n = 0; n < 2 * SEEDS; n++) {
         struct machine plainest = machines[0];
         plainest.levels = 4 + n % 2;
-        run_on(&plainest, n, STEPS, &reference);
+        run_on(&plainest, 1, n, STEPS, &reference);
         for (unsigned i = 1; i < ARRAY_SIZE(machines); i++) {
             const struct machine *m = &machines[i];
             if (m->levels != plainest.levels)
                 continue;
-            run_on(m, n, STEPS, &p);
-            for (unsigned k = 0; k < STEPS; k++)
-                if (p.log[k] != reference.log[k])
-                    fail_msg(
-                        "seed %u: the guest sees a difference at step %u on machine %u: %s, %s", n,
-                        k, i, m->paging, m->cpu);
+            run_on(m, 1, n, STEPS, &p);
+            compare(p.log, reference.log, "program", n, m, 1);
+            compare(p.invalidated, reference.invalidated, "kernel", n, m, 1);
+        }
+    }
+}
+
+static void a_program_cannot_tell_the_number_of_vcpus(void **state)
+{
+    (void)state;
+    static const unsigned vcpus[] = {2, 3, 8};
+    static struct program_state one, reference, p;
+    for (unsigned n = 0; n < 2 * ARRAY_SIZE(vcpus); n++) {
+        struct machine plainest = machines[0];
+        unsigned v = vcpus[n / 2];
+        plainest.levels = 4 + n % 2;
+        run_on(&plainest, 1, n, STEPS, &one);
+        run_on(&plainest, v, n, STEPS, &reference);
+        compare(reference.log, one.log, "program", n, &plainest, v);
+        assert_true(reference.invalidated[STEPS - 1] >= 1000000000039); /* there were IPIs */
+        for (unsigned i = 1; i < ARRAY_SIZE(machines); i++) {
+            const struct machine *m = &machines[i];
+            if (m->levels != plainest.levels)
+                continue;
+            run_on(m, v, n, STEPS, &p);
+            compare(p.log, one.log, "program", n, m, v);
+            compare(p.invalidated, reference.invalidated, "kernel", n, m, v);
         }
     }
 }
@@ -335,6 +380,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_sees_the_same_on_every_machine),
+        cmocka_unit_test(a_program_cannot_tell_the_number_of_vcpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,9 +3,9 @@
  * test_guest.c: the guest kernel on a fake machine.
  *
  * The fake has table memory (sparse), one 64-bit token per frame that stands for its contents, and
- * a TLB that forgets only what INVLPG and CR3 loads make it forget. After every kernel operation
- * each cached translation is compared with the tables: an invalidation that is missing shows
- * itself.
+ * for each vCPU a TLB that forgets only what INVLPG and CR3 loads there make it forget. After every
+ * kernel operation each cached translation is compared with the tables: an invalidation that is
+ * missing shows itself.
  *
  * Exact counts are derived in comments; L = levels. A random program is compared with a plain
  * model of what its memory must hold.
@@ -37,7 +37,16 @@ struct tlb_entry {
 };
 
 struct counts {
-    unsigned writes, invlpgs, cr3_loads, zeroes, copies;
+    unsigned writes, invlpgs, cr3_loads, zeroes, copies, shootdowns, ipis;
+};
+
+enum { CPUS = 8 };
+struct vcpu {
+    struct tlb_entry tlb[TLB_SIZE];
+    unsigned victim;
+    uint64_t cr3;
+    struct tea tea[MAX_TEA_REGISTERS];
+    unsigned nteas;
 };
 
 struct hw {
@@ -45,19 +54,17 @@ struct hw {
     uint64_t *token; /* per frame: what its data is */
     bool *table;     /* per frame: written as a table */
     bool *touched;   /* per frame: not zero since boot */
-    uint64_t frames, cr3;
+    uint64_t frames;
     bool pcid;
     size_t kmem_left;
     void *kmem[4096];
     unsigned nkmem;
     struct counts n;
-    struct tlb_entry tlb[TLB_SIZE];
-    unsigned victim;
+    struct vcpu vcpu[CPUS], *on; /* on: the one that runs */
     struct gk *gk;
     unsigned levels;
-    uint64_t total; /* frames the kernel manages */
-    struct tea tea[MAX_TEA_REGISTERS];
-    unsigned nteas, tea_hits;   /* registers; entries found through them */
+    uint64_t total;             /* frames the kernel manages */
+    unsigned tea_hits;          /* entries found through registers */
     uint64_t tea_ids, tea_live; /* areas the hypervisor was told of; those it still knows */
 };
 
@@ -98,26 +105,26 @@ void hw_load_cr3(struct hw *h, uint64_t cr3)
 {
     uint64_t value = cr3 & ~CR3_KEEP;
     assert_true(h->pcid || !(cr3 & (CR3_KEEP | CR3_PCID)));
-    for (struct tlb_entry *t = h->tlb; t < h->tlb + TLB_SIZE; t++)
+    for (struct tlb_entry *t = h->on->tlb; t < h->on->tlb + TLB_SIZE; t++)
         if (!(cr3 & CR3_KEEP) && !(t->e & PTE_G) && ((t->cr3 ^ value) & CR3_PCID) == 0)
             t->cr3 = 0;
-    h->cr3 = value;
+    h->on->cr3 = value;
     h->n.cr3_loads++;
 }
 
 void hw_invlpg(struct hw *h, gva_t va)
 {
-    for (struct tlb_entry *t = h->tlb; t < h->tlb + TLB_SIZE; t++)
+    for (struct tlb_entry *t = h->on->tlb; t < h->on->tlb + TLB_SIZE; t++)
         if (t->va == (va & ~(t->size - 1)) &&
-            ((t->e & PTE_G) || ((t->cr3 ^ h->cr3) & CR3_PCID) == 0))
+            ((t->e & PTE_G) || ((t->cr3 ^ h->on->cr3) & CR3_PCID) == 0))
             t->cr3 = 0;
     h->n.invlpgs++;
 }
 
 void hw_load_teas(struct hw *h, const struct tea *t, unsigned n)
 {
-    memcpy(h->tea, t, n * sizeof *t);
-    h->nteas = n;
+    memcpy(h->on->tea, t, n * sizeof *t);
+    h->on->nteas = n;
 }
 
 uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
@@ -132,6 +139,21 @@ void hw_tea_free(struct hw *h, uint64_t id)
 {
     assert_in_range(id, 1, h->tea_ids);
     h->tea_live--;
+}
+
+void hw_run_on(struct hw *h, unsigned cpu)
+{
+    assert_true(cpu < CPUS && h->on != &h->vcpu[cpu]);
+    h->on = &h->vcpu[cpu];
+}
+
+void hw_ipi(struct hw *h, uint64_t cpus)
+{
+    assert_true(cpus && !(cpus >> CPUS) && !(cpus >> (h->on - h->vcpu) & 1));
+    for (unsigned i = 0; i < CPUS; i++)
+        assert_true(!(cpus >> i & 1) || h->vcpu[i].cr3); /* it has been started */
+    h->n.shootdowns++;
+    h->n.ipis += (unsigned)__builtin_popcountll(cpus);
 }
 
 void *hw_kmem(struct hw *h, size_t bytes)
@@ -159,6 +181,7 @@ static struct hw *boot_cfg(const struct gk_config *c)
     h->table = sparse(h->frames);
     h->touched = sparse(h->frames);
     h->pcid = c->pcid;
+    h->on = h->vcpu;
     h->kmem_left = gk_kmem_bytes(c->mem_bytes);
     h->levels = c->levels;
     h->gk = gk_boot(h, c);
@@ -170,7 +193,7 @@ static struct hw *boot_cfg(const struct gk_config *c)
 
 static struct hw *boot(uint64_t mem, enum page_mode pages, unsigned levels, bool pcid)
 {
-    return boot_cfg(&(struct gk_config){mem, MIB, levels, pages, pcid, 33, 0});
+    return boot_cfg(&(struct gk_config){mem, MIB, levels, pages, pcid, 33, 0, 1});
 }
 
 static void halt(struct hw *h)
@@ -207,60 +230,78 @@ static uint64_t frame_at(uint64_t e, uint64_t size, gva_t va)
     return ((e & PTE_ADDR & ~(size - 1)) | (va & (size - 1))) >> PAGE_SHIFT;
 }
 
+/* The next load of this CR3 there drops what the vCPU has cached of it. */
+static bool is_stale(const struct hw *h, unsigned cpu, uint64_t cr3)
+{
+    for (const struct proc *p = h->gk->first; p; p = p->next)
+        if (proc_cr3(p) == cr3)
+            return p->stale >> cpu & 1;
+    return false;
+}
+
+static void check_entry(struct hw *h, const struct vcpu *c, const struct tlb_entry *t)
+{
+    for (int i = 0; i < 3; i++) {
+        gva_t va = t->va + (t->size / 2 * (uint64_t)i & ~PAGE_MASK) - (i == 2 ? P4 : 0);
+        if (va < t->va)
+            continue;
+        uint64_t size = 0, e;
+        gpa_t at;
+        e = walk(h, t->e & PTE_G ? c->cr3 : t->cr3, va, &size, &at);
+        assert_true(e & PTE_P);
+        assert_int_equal(frame_at(e, size, va), frame_at(t->e, t->size, va));
+        assert_true(!(t->e & PTE_W) || (e & PTE_W));
+        assert_true(!(e & PTE_NX) || (t->e & PTE_NX));
+        assert_true((t->e & PTE_G) || !(t->e & PTE_D) || !(t->e & PTE_W) || (e & PTE_D));
+    }
+}
+
 /* Every cached translation that can still be used grants no more than the tables. */
 static void check_tlb(struct hw *h)
 {
-    for (struct tlb_entry *t = h->tlb; t < h->tlb + TLB_SIZE; t++) {
-        if (!t->cr3 || (t->cr3 & CR3_KEEP)) /* unused, or poisoned by forget_root */
-            continue;
-        for (int i = 0; i < 3; i++) {
-            gva_t va = t->va + (t->size / 2 * (uint64_t)i & ~PAGE_MASK) - (i == 2 ? P4 : 0);
-            if (va < t->va)
+    for (unsigned cpu = 0; cpu < CPUS; cpu++)
+        for (struct tlb_entry *t = h->vcpu[cpu].tlb; t < h->vcpu[cpu].tlb + TLB_SIZE; t++) {
+            if (!t->cr3 || (t->cr3 & CR3_KEEP)) /* unused, or poisoned by forget_root */
                 continue;
-            uint64_t size = 0, e;
-            gpa_t at;
-            e = walk(h, t->e & PTE_G ? h->cr3 : t->cr3, va, &size, &at);
-            assert_true(e & PTE_P);
-            assert_int_equal(frame_at(e, size, va), frame_at(t->e, t->size, va));
-            assert_true(!(t->e & PTE_W) || (e & PTE_W));
-            assert_true(!(e & PTE_NX) || (t->e & PTE_NX));
-            assert_true((t->e & PTE_G) || !(t->e & PTE_D) || !(t->e & PTE_W) || (e & PTE_D));
+            if ((t->e & PTE_G) || !is_stale(h, cpu, t->cr3))
+                check_entry(h, &h->vcpu[cpu], t);
         }
-    }
 }
 
 /* What a register finds is what the tables say. */
 static void check_teas(struct hw *h)
 {
-    for (unsigned i = 0; i < h->nteas; i++) {
-        const struct tea *t = &h->tea[i];
-        for (gva_t va = t->start; va < t->end; va += 1ull << level_shift(t->level)) {
-            uint64_t e = h->mem[tea_entry(t, va) / 8], size = 0;
-            gpa_t at;
-            if (!(e & PTE_P) || !pte_is_leaf(e, t->level))
-                continue;
-            assert_int_equal(walk(h, h->cr3, va, &size, &at), e);
-            assert_int_equal(at, tea_entry(t, va));
-            h->tea_hits++;
+    for (const struct vcpu *c = h->vcpu; c < h->vcpu + CPUS; c++)
+        for (unsigned i = 0; i < c->nteas; i++) {
+            const struct tea *t = &c->tea[i];
+            for (gva_t va = t->start; va < t->end; va += 1ull << level_shift(t->level)) {
+                uint64_t e = h->mem[tea_entry(t, va) / 8], size = 0;
+                gpa_t at;
+                if (!(e & PTE_P) || !pte_is_leaf(e, t->level))
+                    continue;
+                assert_int_equal(walk(h, c->cr3, va, &size, &at), e);
+                assert_int_equal(at, tea_entry(t, va));
+                h->tea_hits++;
+            }
         }
-    }
 }
 
 /* Entries of an ended process can stay cached, but nothing may ever hit them: use() asserts that.
  */
 static void forget_root(struct hw *h, uint64_t cr3)
 {
-    for (struct tlb_entry *t = h->tlb; t < h->tlb + TLB_SIZE; t++)
-        if (t->cr3 == cr3 && !(t->e & PTE_G))
-            t->cr3 = CR3_KEEP | (cr3 & CR3_PCID); /* poisoned: dropped by a load without KEEP */
+    for (struct vcpu *c = h->vcpu; c < h->vcpu + CPUS; c++)
+        for (struct tlb_entry *t = c->tlb; t < c->tlb + TLB_SIZE; t++)
+            if (t->cr3 == cr3 && !(t->e & PTE_G))
+                t->cr3 = CR3_KEEP | (cr3 & CR3_PCID); /* poisoned: dropped by a load without KEEP */
 }
 
 static struct tlb_entry *lookup(struct hw *h, gva_t va)
 {
-    for (struct tlb_entry *t = h->tlb; t < h->tlb + TLB_SIZE; t++) {
+    for (struct tlb_entry *t = h->on->tlb; t < h->on->tlb + TLB_SIZE; t++) {
         if (!t->cr3 || t->va != (va & ~(t->size - 1)))
             continue;
-        if (!(t->e & PTE_G) && ((t->cr3 ^ h->cr3) & CR3_PCID))
+        if (!(t->e & PTE_G) && ((t->cr3 ^ h->on->cr3) & CR3_PCID))
             continue;
         assert_false(t->cr3 & CR3_KEEP);
         return t;
@@ -284,11 +325,11 @@ static int use(struct hw *h, gva_t va, unsigned error, uint64_t *frame)
         }
         uint64_t size = 0;
         gpa_t at;
-        uint64_t e = walk(h, h->cr3, va, &size, &at);
+        uint64_t e = walk(h, h->on->cr3, va, &size, &at);
         if (permits(e, error) && !(t && !permits(t->e, error))) {
             e = h->mem[at / 8] |= PTE_A | (error & PF_W ? PTE_D : 0);
-            t = t ? t : &h->tlb[h->victim++ % TLB_SIZE];
-            *t = (struct tlb_entry){h->cr3, va & ~(size - 1), size, e};
+            t = t ? t : &h->on->tlb[h->on->victim++ % TLB_SIZE];
+            *t = (struct tlb_entry){h->on->cr3, va & ~(size - 1), size, e};
             *frame = frame_at(e, size, va);
             return GK_OK;
         }
@@ -371,11 +412,10 @@ static int fork_of(struct hw *h)
 
 static void end(struct hw *h, int pid)
 {
-    int cur = gk_current(h->gk);
-    assert_int_equal(gk_switch(h->gk, pid), GK_OK);
-    uint64_t cr3 = gk_cr3(h->gk);
-    if (cur != pid)
-        assert_int_equal(gk_switch(h->gk, cur), GK_OK);
+    const struct proc *p = h->gk->first;
+    while (p->pid != pid)
+        p = p->next;
+    uint64_t cr3 = proc_cr3(p);
     assert_int_equal(gk_exit(h->gk, pid), GK_OK);
     forget_root(h, cr3);
     check_tlb(h);
@@ -406,7 +446,7 @@ static void demand_zero(unsigned levels)
     EXPECT(h, 0, 0, 0, 0, 0);
     uint64_t size, e;
     gpa_t at;
-    e = walk(h, h->cr3, a + P4, &size, &at);
+    e = walk(h, h->on->cr3, a + P4, &size, &at);
     assert_int_equal(e & ~PTE_ADDR, PTE_P | PTE_W | PTE_U | PTE_NX | PTE_A | PTE_D);
     assert_int_equal(gk_fault(h->gk, a, PF_W | PF_P), GK_OK); /* spurious */
     EXPECT(h, 0, 0, 0, 0, 0);
@@ -915,22 +955,23 @@ static void test_bad_config(void **s)
 {
     (void)s;
     const struct gk_config bad[] = {
-        {16 * MIB, MIB, 3, PAGES_4K, false, 33, 0},
-        {16 * MIB, MIB, 6, PAGES_4K, false, 33, 0},
-        {16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33, 0},
-        {16 * MIB + 1, MIB, 4, PAGES_4K, false, 33, 0},
-        {0, 0, 4, PAGES_4K, false, 33, 0},
-        {P4, 0, 4, PAGES_4K, false, 33, 0},
-        {16 * MIB, MIB, 4, (enum page_mode)9, false, 33, 0},
-        {1ull << 60, MIB, 4, PAGES_4K, false, 33, 0},
-        {16 * MIB, MIB, 4, PAGES_4K, false, 33, MAX_TEA_REGISTERS + 1},
+        {16 * MIB, MIB, 3, PAGES_4K, false, 33, 0, 1},
+        {16 * MIB, MIB, 6, PAGES_4K, false, 33, 0, 1},
+        {16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33, 0, 1},
+        {16 * MIB + 1, MIB, 4, PAGES_4K, false, 33, 0, 1},
+        {0, 0, 4, PAGES_4K, false, 33, 0, 1},
+        {P4, 0, 4, PAGES_4K, false, 33, 0, 1},
+        {16 * MIB, MIB, 4, (enum page_mode)9, false, 33, 0, 1},
+        {1ull << 60, MIB, 4, PAGES_4K, false, 33, 0, 1},
+        {16 * MIB, MIB, 4, PAGES_4K, false, 33, MAX_TEA_REGISTERS + 1, 1},
+        {16 * MIB, MIB, 4, PAGES_4K, false, 33, 0, GK_MAX_CPUS + 1},
     };
     struct hw *h = calloc(1, sizeof *h);
     h->kmem_left = 64 * MIB;
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_null(gk_boot(h, &bad[i]));
     h->kmem_left = 100; /* no kernel memory */
-    assert_null(gk_boot(h, &(struct gk_config){16 * MIB, MIB, 4, PAGES_4K, false, 33, 0}));
+    assert_null(gk_boot(h, &(struct gk_config){16 * MIB, MIB, 4, PAGES_4K, false, 33, 0, 1}));
     for (unsigned i = 0; i < h->nkmem; i++)
         free(h->kmem[i]);
     free(h);
@@ -954,6 +995,126 @@ static void test_many_processes(void **s)
     for (; pid > 1; pid--)
         assert_int_equal(gk_exit(h->gk, pid), GK_OK);
     assert_no_leak(h);
+    halt(h);
+}
+
+/* ---- more than one vCPU ---- */
+static bool cached(const struct hw *h, unsigned cpu, gva_t va)
+{
+    for (const struct tlb_entry *t = h->vcpu[cpu].tlb; t < h->vcpu[cpu].tlb + TLB_SIZE; t++)
+        if (t->cr3 && t->va == va)
+            return true;
+    return false;
+}
+
+#define EXPECT_SMP(h, inv, cr3, shoot, ipi)         \
+    do {                                            \
+        assert_int_equal((h)->n.invlpgs, inv);      \
+        assert_int_equal((h)->n.cr3_loads, cr3);    \
+        assert_int_equal((h)->n.shootdowns, shoot); \
+        assert_int_equal((h)->n.ipis, ipi);         \
+        check_tlb(h);                               \
+        assert_null(gk_check((h)->gk));             \
+        reset(h);                                   \
+    } while (0)
+
+/* One process on vCPUs 0, 1 and 2 of 4: a thread that comes to a vCPU for the first time loads CR3 there,
+ * later none does. Each invalidation is made on all three, vCPU 3 hears of none. */
+static void test_shootdown(void **s)
+{
+    (void)s;
+    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 0, 4});
+    gva_t a = map(h, 64 * P4, RW, 0);
+    touch(h, a, 64);
+    reset(h);
+    for (unsigned cpu = 1; cpu < 3; cpu++) {
+        gk_run_on(h->gk, cpu);
+        assert_int_equal(val(h, a), 100);
+        assert_int_equal(val(h, a + P4), 101);
+    }
+    gk_run_on(h->gk, 4); /* mod 4 */
+    EXPECT_SMP(h, 0, 2, 0, 0);
+    assert_int_equal(gk_munmap(h->gk, a, P4), GK_OK);
+    EXPECT_SMP(h, 3, 0, 1, 2);
+    for (unsigned cpu = 0; cpu < 4; cpu++) /* the other page is still where it was used */
+        assert_true(!cached(h, cpu, a) && cached(h, cpu, a + P4) == (cpu < 3));
+    assert_int_equal(gk_mprotect(h->gk, a + 2 * P4, 33 * P4, GK_READ), GK_OK);
+    EXPECT_SMP(h, 3 * 33, 0, 1, 2);
+    gk_run_on(h->gk, 1);
+    assert_int_equal(gk_munmap(h->gk, a, 36 * P4), GK_OK); /* 35 entries: CR3 reloads */
+    EXPECT_SMP(h, 0, 3, 1, 2);
+    assert_int_equal(gk_mprotect(h->gk, a + 40 * P4, P4, GK_READ), GK_OK);
+    EXPECT_SMP(h, 3, 0, 1, 2);
+    assert_int_equal(gk_mprotect(h->gk, a + 40 * P4, P4, RW), GK_OK); /* rights only grow */
+    EXPECT_SMP(h, 0, 0, 0, 0);
+    halt(h);
+}
+
+/* Process p runs on vCPU (p - 1) mod 2: vCPU 0 has 1 and 3, vCPU 1 has 2. Only a process that is loaded
+ * elsewhere costs an IPI; on a vCPU that has loaded another, its translations are dropped later, and only
+ * if something changed. */
+static void test_processes_on_vcpus(void **s)
+{
+    (void)s;
+    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, true, 33, 0, 2});
+    gva_t a = map(h, 4 * P4, RW, 0);
+    touch(h, a, 4);
+    int two = fork_of(h), three = fork_of(h);
+    reset(h);
+    assert_int_equal(gk_switch(h->gk, two), GK_OK);
+    assert_int_equal(put(h, a, 2), GK_OK); /* copied: 1 INVLPG, on vCPU 1 */
+    EXPECT_SMP(h, 1, 1, 0, 0);
+    assert_int_equal(gk_switch(h->gk, 1), GK_OK); /* vCPU 0 has it still */
+    assert_int_equal(val(h, a), 100);
+    EXPECT_SMP(h, 0, 0, 0, 0);
+    gk_run_on(h->gk, 1); /* a thread of process 1 beside process 2 */
+    assert_int_equal(val(h, a + P4), 101);
+    assert_int_equal(gk_munmap(h->gk, a, P4), GK_OK); /* loaded on both */
+    EXPECT_SMP(h, 2, 1, 1, 1);
+    assert_int_equal(gk_switch(h->gk, three), GK_OK); /* now process 1 is on vCPU 1 only */
+    assert_int_equal(gk_switch(h->gk, 1), GK_OK);     /* its own vCPU is 0: loaded again */
+    assert_true(cached(h, 1, a + P4));
+    EXPECT_SMP(h, 0, 2, 0, 0);
+    assert_int_equal(gk_switch(h->gk, two),
+                     GK_OK); /* takes vCPU 1 from it, keeping what is cached */
+    assert_int_equal(gk_switch(h->gk, 1), GK_OK);
+    assert_true(cached(h, 1, a + P4));
+    EXPECT_SMP(h, 0, 1, 0, 0);
+    assert_int_equal(gk_munmap(h->gk, a + P4, P4),
+                     GK_OK); /* vCPU 1 has process 2: no IPI, but stale */
+    assert_true(cached(h, 1, a + P4));
+    EXPECT_SMP(h, 1, 0, 0, 0);
+    gk_run_on(h->gk, 1);
+    assert_false(cached(h, 1, a + P4));
+    EXPECT_SMP(h, 0, 1, 0, 0);
+    assert_int_equal(gk_switch(h->gk, two), GK_OK);
+    assert_int_equal(gk_switch(h->gk, 1), GK_OK);
+    reset(h);
+    end(h, two); /* vCPU 1 has it: an IPI, and it loads process 1 */
+    EXPECT_SMP(h, 0, 1, 1, 1);
+    assert_int_equal(gk_switch(h->gk, three), GK_OK);
+    reset(h);
+    end(h, three); /* it runs: vCPU 0 loads process 1 by itself */
+    EXPECT_SMP(h, 0, 1, 0, 0);
+    halt(h);
+}
+
+/* A global page may be cached by a vCPU that has another process now: every vCPU that was started is
+ * reached, page by page. */
+static void test_global_shootdown(void **s)
+{
+    (void)s;
+    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, true, 33, 0, 4});
+    gva_t a = map(h, 2 * P4, RW, GK_GLOBAL);
+    touch(h, a, 2);
+    int child = fork_of(h);
+    assert_int_equal(gk_switch(h->gk, child), GK_OK); /* on vCPU 1 */
+    assert_int_equal(val(h, a), 100);
+    end(h, child);
+    reset(h);
+    assert_int_equal(gk_munmap(h->gk, a, 2 * P4), GK_OK);
+    EXPECT_SMP(h, 4, 0, 2, 2);
+    assert_false(cached(h, 1, a));
     halt(h);
 }
 
@@ -1155,6 +1316,8 @@ static void step_exit(struct world *w)
         w->cur = 0;
 }
 
+static void step_thread(struct world *w) { gk_run_on(w->h->gk, pick(w, 16)); }
+
 static void step_switch(struct world *w)
 {
     int slot = (int)pick(w, NPROC);
@@ -1180,11 +1343,11 @@ static void compare(void *ctx, int pid, gva_t va, gfn_t f, unsigned order, uint6
 }
 
 static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, unsigned levels,
-                           bool pcid, unsigned teas, unsigned steps)
+                           bool pcid, unsigned teas, unsigned cpus, unsigned steps)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->h =
-        boot_cfg(&(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2, teas});
+    w->h = boot_cfg(
+        &(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2, teas, cpus});
     w->mode = mode;
     if (seed % 4 == 3) /* kernel memory runs out, too */
         w->h->kmem_left = 24 * KIB;
@@ -1198,8 +1361,9 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
         : what < 23 ? step_fork(w)
         : what < 25 ? step_exit(w)
         : what < 30 ? step_switch(w)
+        : what < 34 ? step_thread(w)
                     : step_access(w);
-        if (what < 30)
+        if (what < 34)
             check_tlb(w->h);
         if (what < 30)
             check_teas(w->h);
@@ -1231,40 +1395,40 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
 static void test_tea(void **s)
 {
     (void)s;
-    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 2});
+    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 2, 1});
     gva_t a = map(h, 20 * MIB, RW, 0);
     int child;
     EXPECT(h, 0, 0, 0, 0, 0);
-    assert_int_equal(h->nteas, 1);
-    assert_int_equal(h->tea[0].start, a);
-    assert_int_equal(tea_frames(&h->tea[0]), 10);
+    assert_int_equal(h->on->nteas, 1);
+    assert_int_equal(h->on->tea[0].start, a);
+    assert_int_equal(tea_frames(&h->on->tea[0]), 10);
     assert_int_equal(gk_reserved_frames(h->gk), 10);
     touch(h, a + 2 * P2M, 1);
     EXPECT(h, 4, 0, 0, 0, 0);
     assert_int_equal(gk_reserved_frames(h->gk), 9);
-    assert_true(h->mem[tea_entry(&h->tea[0], a + 2 * P2M) / 8] & PTE_P);
-    const struct tea parent = h->tea[0];
+    assert_true(h->mem[tea_entry(&h->on->tea[0], a + 2 * P2M) / 8] & PTE_P);
+    const struct tea parent = h->on->tea[0];
     assert_int_equal(gk_fork(h->gk, &child), GK_OK);
     assert_int_equal(gk_switch(h->gk, child), GK_OK);
-    assert_int_equal(h->tea[0].start, a);
-    assert_int_not_equal(h->tea[0].table, parent.table);
-    assert_true(h->mem[tea_entry(&h->tea[0], a + 2 * P2M) / 8] & PTE_P);
+    assert_int_equal(h->on->tea[0].start, a);
+    assert_int_not_equal(h->on->tea[0].table, parent.table);
+    assert_true(h->mem[tea_entry(&h->on->tea[0], a + 2 * P2M) / 8] & PTE_P);
     /* Smaller ones come after larger ones, and only two have a register. A mapping beside another
      * that shares no table with it has an area of its own; one in the same table has none. */
     gva_t b = map(h, 64 * P4, RW, 0);
     assert_int_equal(b, a + 20 * MIB);
     assert_int_equal(map(h, 64 * P4, RW, 0), b + 64 * P4);
     gva_t c = map(h, 30 * MIB, RW, 0);
-    assert_int_equal(h->nteas, 2);
-    assert_int_equal(h->tea[0].start, (c & ~(P2M - 1)) + P2M); /* the first table is b's */
-    assert_int_equal(tea_frames(&h->tea[0]), 15);
-    assert_int_equal(h->tea[1].start, a);
+    assert_int_equal(h->on->nteas, 2);
+    assert_int_equal(h->on->tea[0].start, (c & ~(P2M - 1)) + P2M); /* the first table is b's */
+    assert_int_equal(tea_frames(&h->on->tea[0]), 15);
+    assert_int_equal(h->on->tea[1].start, a);
     assert_int_equal(gk_exit(h->gk, child), GK_OK);
-    assert_int_equal(h->tea[0].table, parent.table);
+    assert_int_equal(h->on->tea[0].table, parent.table);
     assert_int_equal(h->tea_live, 1);
     assert_int_equal(gk_munmap(h->gk, a, 20 * MIB), GK_OK); /* the area stays, as tables do */
     assert_int_equal(gk_reserved_frames(h->gk), 9);
-    assert_int_equal(h->nteas, 1);
+    assert_int_equal(h->on->nteas, 1);
     assert_no_leak(h);
     halt(h);
 }
@@ -1277,10 +1441,10 @@ static void test_random(void **s)
     unsigned seeds = n ? (unsigned)atoi(n) : 12;
     for (unsigned seed = 0; seed < seeds; seed++)
         random_program(seed, (seed & 1 ? 64 : 10) * MIB, modes[seed % 3], 4 + (seed / 2) % 2,
-                       (seed / 3) & 1, 0, 20000);
+                       (seed / 3) & 1, 0, (unsigned[]){1, 2, 3, 8}[(seed + seed / 4) % 4], 20000);
     for (unsigned seed = 0; seed < seeds; seed++)
         random_program(seed, (seed & 1 ? 64 : 10) * MIB, modes[seed % 3], 4 + (seed / 2) % 2,
-                       (seed / 3) & 1, 1 + seed % 5, 5000);
+                       (seed / 3) & 1, 1 + seed % 5, (unsigned[]){1, 3}[seed / 2 % 2], 5000);
 }
 
 int main(void)
@@ -1307,6 +1471,9 @@ int main(void)
         cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_bad_config),
         cmocka_unit_test(test_many_processes),
+        cmocka_unit_test(test_shootdown),
+        cmocka_unit_test(test_processes_on_vcpus),
+        cmocka_unit_test(test_global_shootdown),
         cmocka_unit_test(test_tree_depth),
         cmocka_unit_test(test_tea),
         cmocka_unit_test(test_random),
