@@ -10,7 +10,7 @@ load common
     [ "$status" -eq 0 ]
     [ "$(jq -r '.counters | keys_unsorted[]' <<< "$output")" = "$("$nestbed" list counters --names)" ]
     jq -e '.counters | all(.[]; . == null or type == "number" or type == "string")' <<< "$output"
-    [ "$(jq -r 'keys_unsorted | join(" ")' <<< "$output")" = "schema engine paging workload cpu pages levels mem \
+    [ "$(jq -r 'keys_unsorted | join(" ")' <<< "$output")" = "schema engine paging paging_params workload cpu pages levels mem \
 vcpus numa flush_ceiling outcome counters phases per_vcpu cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
 }
 

@@ -34,7 +34,7 @@ SHOOT=(run --cpu plain --workload shootdown --set rounds=10 --set threads=4 --me
     nb "${SHOOT[@]}" --vcpus 3 -x ,
     [ "$(grep -c '^[0-9]*,accesses,vcpu[0-2].accesses,exact$' <<< "$output")" -eq 3 ]
     nb "${SHOOT[@]}"
-    ! grep -q 'vCPU' <<< "$output"
+    run ! grep -q 'vCPU' <<< "$output"
 }
 
 @test "--vcpus: the memory at the end does not depend on it" {
