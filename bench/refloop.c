@@ -10,20 +10,10 @@
 #include "base/addr.h"
 #include "base/base.h"
 #include "bench/bench_util.h"
-
-enum { L1_SETS = 16, L1_WAYS = 4, L2_SETS = 128, L2_WAYS = 12 };
-
-/* Ways in order of use, the latest first. tag = page + 1; 0 = empty. */
-struct l1_set {
-    uint64_t tag[L1_WAYS], frame[L1_WAYS];
-};
-struct l2_set {
-    uint64_t tag[L2_WAYS], frame[L2_WAYS];
-};
+#include "bench/refloop_tlb.h"
 
 struct ref {
-    struct l1_set l1[L1_SETS];
-    struct l2_set l2[L2_SETS];
+    struct ref_tlb tlb;
     uint64_t (*tables)[512]; /* page n of the pool = host frame n */
     uint64_t used, pages;    /* frames of the pool */
     uint64_t guest_root, host_root, next_gfn;
@@ -97,65 +87,18 @@ static inline uint64_t walk_nested(const struct ref *m, uint64_t va)
     return walk_host(m, m->host_root, guest << PAGE_SHIFT);
 }
 
-static inline uint64_t walk(struct ref *m, uint64_t page)
+static inline uint64_t walk(void *loop, uint64_t page)
 {
+    struct ref *m = loop;
     m->r->walks++;
     m->r->refs += m->nested ? 24 : 4;
     return m->nested ? walk_nested(m, page << PAGE_SHIFT)
                      : walk_host(m, m->guest_root, page << PAGE_SHIFT);
 }
 
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 12")
-#endif
-
-/* Put (tag, frame) in front, moving the first `n` ways back by one. Unrolled, it beats time stamps.
- */
-#define TO_FRONT(set, n, t, f)                       \
-    do {                                             \
-        UNROLL for (unsigned k_ = (n); k_ > 0; k_--) \
-        {                                            \
-            (set)->tag[k_] = (set)->tag[k_ - 1];     \
-            (set)->frame[k_] = (set)->frame[k_ - 1]; \
-        }                                            \
-        (set)->tag[0] = (t);                         \
-        (set)->frame[0] = (f);                       \
-    } while (0)
-
-static inline uint64_t second_level(struct ref *m, uint64_t page)
-{
-    struct l2_set *s = &m->l2[page % L2_SETS];
-    uint64_t frame;
-    for (unsigned i = 0; i < L2_WAYS; i++)
-        if (s->tag[i] == page + 1) {
-            frame = s->frame[i];
-            TO_FRONT(s, i, page + 1, frame);
-            return frame;
-        }
-    m->r->l2_misses++;
-    frame = walk(m, page);
-    TO_FRONT(s, L2_WAYS - 1, page + 1, frame);
-    return frame;
-}
-
 static inline uint64_t access_page(struct ref *m, uint64_t page)
 {
-    struct l1_set *s = &m->l1[page % L1_SETS];
-    uint64_t frame;
-    if (s->tag[0] == page + 1)
-        return s->frame[0];
-    for (unsigned i = 1; i < L1_WAYS; i++)
-        if (s->tag[i] == page + 1) {
-            frame = s->frame[i];
-            TO_FRONT(s, i, page + 1, frame);
-            return frame;
-        }
-    m->r->l1_misses++;
-    frame = second_level(m, page);
-    TO_FRONT(s, L1_WAYS - 1, page + 1, frame);
-    return frame;
+    return ref_access(&m->tlb, page, walk, m);
 }
 
 /* Frames the tables of n pages need: leaves of both dimensions, and the levels above them. */
@@ -212,14 +155,18 @@ double thread_seconds(void)
 void refloop_run(const struct loop_spec *s, struct loop_result *r)
 {
     struct ref *m = xcalloc(1, sizeof *m);
-    m->nested = s->nested;
+    m->nested = s->kind == LOOP_EPT;
     m->r = r;
     build(m, s);
+    m->tlb.l1_misses = m->tlb.l2_misses = 0;
     *r = (struct loop_result){0};
     double began = now_seconds(), cpu = thread_seconds();
     r->sum = s->sequential ? sequential_loads(m, s) : random_loads(m, s);
     r->seconds = now_seconds() - began;
     r->cpu_seconds = thread_seconds() - cpu;
+    r->l1_misses = m->tlb.l1_misses;
+    r->l2_misses = m->tlb.l2_misses;
+    r->reads = r->refs;
     munmap(m->tables, m->pages * PAGE_SIZE);
     free(m);
 }

@@ -19,6 +19,12 @@ void dcache_init(struct dcache *c, const struct geometry *g)
     c->tag = meta_calloc_aligned(META_MMU, (size_t)sets * c->stride * sizeof *c->tag, 64);
 }
 
+void dcache_clear(struct dcache *c)
+{
+    if (c->tag)
+        memset(c->tag, 0, ((size_t)c->set_mask + 1) * c->stride * sizeof *c->tag);
+}
+
 void dcache_fini(struct dcache *c)
 {
     if (c->tag)

@@ -186,6 +186,7 @@ void mmu_flush_faulting(struct mmu *, gva_t va);
 void mmu_flush_nonglobal(struct mmu *);
 void mmu_flush_linear(struct mmu *);    /* all of guest-virtual addresses, globals too */
 void mmu_flush_all(struct mmu *);       /* one vCPU, host-side caches too */
+void mmu_power_on(struct mmu *);        /* the data caches too */
 void mmu_vm_flush_all(struct mmu_vm *); /* all vCPUs; those not running are kicked out first */
 /* The TLB's part of a CR3 load: new tag, flush unless kept. */
 void mmu_load_tag(struct mmu *, uint64_t cr3);

@@ -140,6 +140,13 @@ void mmu_flush_all(struct mmu *m)
     mmu_forget_hints(m);
 }
 
+void mmu_power_on(struct mmu *m)
+{
+    mmu_flush_all(m);
+    for (unsigned i = 0; i < 3; i++)
+        dcache_clear(&m->cache[i]);
+}
+
 /* A vCPU in the guest must leave it before it can be told to flush (Linux: kvm_flush_remote_tlbs). The
  * one that runs has left it already, or is where a host event finds it. */
 static void kick(struct mmu *m)

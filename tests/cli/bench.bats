@@ -511,13 +511,23 @@ need_compare() {
 }
 
 @test "bench loop and refloop agree on every miss and every entry read" {
-    for kind in native ept; do
+    for machine in "--kind native" "--kind shadow" "--kind ept" "--kind ept --cpu dmt-ref"; do
         for pattern in random seq; do
-            args=(--kind "$kind" --pattern "$pattern" --bytes 16M --accesses 200000 --json)
+            read -ra args <<< "$machine --pattern $pattern --bytes 16M --accesses 200000 --json"
             [ "$("$nestbed" bench loop "${args[@]}" | jq -c .counters)" = \
               "$("$nestbed" bench refloop "${args[@]}" | jq -c .counters)" ]
         done
     done
+}
+
+@test "bench loop: a trace, and what no hand-written loop does" {
+    "$nestbed" bench loop --kind ept --trace cc1 --json > loop.json
+    jq -e '.pattern == "trace" and .counters.accesses > 6000000' loop.json
+    run "$nestbed" bench refloop --trace cc1
+    [ "$status" -eq 64 ]
+    run "$nestbed" bench refloop --cpu dmt-ref
+    [ "$status" -eq 64 ]
+    [[ "$output" == *"add --kind ept"* ]]
 }
 
 @test "bench env: no guesses, and --redact takes names out" {

@@ -248,7 +248,11 @@ static void test_paper(void **state)
 
 static struct loop_result loop(bool nested, bool sequential, uint64_t bytes, uint64_t accesses)
 {
-    struct loop_spec s = {nested, sequential, bytes, accesses, 42};
+    struct loop_spec s = {.kind = nested ? LOOP_EPT : LOOP_NATIVE,
+                          .sequential = sequential,
+                          .bytes = bytes,
+                          .accesses = accesses,
+                          .seed = 42};
     struct loop_result r;
     refloop_run(&s, &r);
     return r;
