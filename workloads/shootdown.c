@@ -5,7 +5,8 @@
  * invalidates the window, which all vCPUs must hear of:
  *   unmap = 0   mprotect: the rights to write are taken and given back
  *   unmap = 1   munmap; the same addresses are mapped again, and that thread stores once into each page
- * The window moves on by its own length and comes round again after `pages / window` rounds. With one
+ * The window moves on by its own length and comes round again after `pages / window` rounds; set-up makes
+ * as many, so that every round of the work finds its window invalidated before. With one
  * vCPU, as in the freestanding image, it is a churn of rights or of mappings.
  *
  * Exact, with A = the lesser of threads and vCPUs, and window up to the kernel's flush ceiling (above it
@@ -45,29 +46,35 @@ static void remap(struct user *u, gva_t at, uint64_t bytes)
     touch_pages(u, at, bytes);
 }
 
+struct shootdown {
+    uint64_t threads, pages, window, unmap; /* window: at most pages */
+    gva_t region;
+};
+
+static void rounds(struct user *u, const struct shootdown *s, uint64_t n)
+{
+    uint64_t slots = s->pages / s->window, bytes = s->window << PAGE_SHIFT;
+    for (uint64_t r = 0, slot = 0; r < n; r++, slot = slot + 1 < slots ? slot + 1 : 0) {
+        gva_t at = s->region + slot * bytes;
+        for (uint64_t t = 0; t < s->threads; t++) {
+            u_cpu(u, (unsigned)t);
+            load_pages(u, at, s->window);
+        }
+        u_cpu(u, (unsigned)(r % s->threads));
+        s->unmap ? remap(u, at, bytes) : protect(u, at, bytes);
+    }
+}
+
 static void run(struct user *u, const uint64_t *p)
 {
-    uint64_t threads = p[0], pages = p[1], window = p[2] < pages ? p[2] : pages;
-    uint64_t slots = pages / window, bytes = window << PAGE_SHIFT;
-    gva_t region;
+    struct shootdown s = {p[0], p[1], p[2] < p[1] ? p[2] : p[1], p[4], 0};
     u_phase(u, "setup");
-    must(u, u_mmap(u, 0, pages << PAGE_SHIFT, GK_READ | GK_WRITE, GK_4K, &region),
+    must(u, u_mmap(u, 0, s.pages << PAGE_SHIFT, GK_READ | GK_WRITE, GK_4K, &s.region),
          "shootdown: mmap of the region failed");
-    touch_pages(u, region, pages << PAGE_SHIFT);
-    for (uint64_t t = 1; t < threads; t++) {
-        u_cpu(u, (unsigned)t);
-        load_pages(u, region, pages);
-    }
+    touch_pages(u, s.region, s.pages << PAGE_SHIFT);
+    rounds(u, &s, s.pages / s.window);
     u_phase(u, "work");
-    for (uint64_t r = 0, slot = 0; r < p[3]; r++, slot = slot + 1 < slots ? slot + 1 : 0) {
-        gva_t at = region + slot * bytes;
-        for (uint64_t t = 0; t < threads; t++) {
-            u_cpu(u, (unsigned)t);
-            load_pages(u, at, window);
-        }
-        u_cpu(u, (unsigned)(r % threads));
-        p[4] ? remap(u, at, bytes) : protect(u, at, bytes);
-    }
+    rounds(u, &s, p[3]);
 }
 
 REGISTER(workload, shootdown,

@@ -11,9 +11,9 @@ SHOOT=(run --cpu plain --workload shootdown --set rounds=10 --set threads=4 --me
     [ "$status" -eq 0 ]
     jq -e '.vcpus == 4 and (.per_vcpu | length) == 4' <<< "$output"
     jq -e '. as $r | .per_vcpu[0] | keys | all(.[]; . as $c | ($r.per_vcpu | map(.[$c]) | add) == $r.counters[$c])' <<< "$output"
-    # workloads/shootdown.c: 10 rounds, 8 pages, 4 vCPUs
-    jq -e '.counters | .guest_shootdowns == 10 and .guest_ipis == 30 and .exit_ipi == 30 and .exit_intr == 30
-        and .guest_invlpgs == 320 and .exit_invlpg == 320' <<< "$output"
+    # workloads/shootdown.c: 256 / 8 rounds of set-up and 10, of 8 pages on 4 vCPUs
+    jq -e '.counters | .guest_shootdowns == 42 and .guest_ipis == 126 and .exit_ipi == 126 and .exit_intr == 126
+        and .guest_invlpgs == 1344 and .exit_invlpg == 1344' <<< "$output"
     jq -e '.cycles.ipi > 0' <<< "$output"
 }
 
@@ -50,7 +50,7 @@ SHOOT=(run --cpu plain --workload shootdown --set rounds=10 --set threads=4 --me
     [ "$status" -eq 0 ]
     [ "$(head -n 1 e)" = $'accesses\tphase\tevent\taddress\tvalue\tvcpu' ]
     [ -z "$(awk -F'\t' 'NF != 6' e)" ]
-    [ "$(awk -F'\t' '$3 == "guest_ipis"' e | wc -l)" -eq 10 ]
+    [ "$(awk -F'\t' '$3 == "guest_ipis"' e | wc -l)" -eq 42 ]
     awk -F'\t' '$3 == "guest_ipis" && $4 == "0x" $6 {exit 1}' e # nobody interrupts himself
 }
 
