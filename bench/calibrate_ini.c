@@ -264,6 +264,8 @@ static void costs(struct ini *i)
         comment(i->f, "%s", v[k].source);
         fprintf(i->f, "%s = %.10g\n", cal_cost_names[k], v[k].cycles);
     }
+    base_cost(i, "hypercall", i->base->cost.hypercall);
+    base_cost(i, "pv_update", i->base->cost.pv_update);
     base_cost(i, "icr", i->base->cost.icr);
     base_cost(i, "ipi", i->base->cost.ipi);
     base_cost(i, "intr", i->base->cost.intr);

@@ -272,6 +272,8 @@ static const struct key cost_keys[] = {
     {"cr3", NULL, set_cost, AT(cost.cr3)},
     {"invlpg", NULL, set_cost, AT(cost.invlpg)},
     {"ept_violation", NULL, set_cost, AT(cost.ept_violation)},
+    {"hypercall", NULL, set_cost, AT(cost.hypercall)},
+    {"pv_update", NULL, set_cost, AT(cost.pv_update)},
     {"icr", NULL, set_cost, AT(cost.icr)},
     {"intr", NULL, set_cost, AT(cost.intr)},
     {"ipi", NULL, set_cost, AT(cost.ipi)},

@@ -64,8 +64,9 @@ struct cpu {
         double pwc_hit;  /* one walk-cache hit */
         double cache[4]; /* L1, L2, L3, memory: per read or access */
         double exit;     /* round trip of one VM exit, handler excluded */
-        double fill, reflect, pt_write, cr3, invlpg, ept_violation, icr,
+        double fill, reflect, pt_write, cr3, invlpg, ept_violation, hypercall, icr,
             intr;           /* handler per reason */
+        double pv_update;   /* and per operation that a hypercall carries */
         double ipi;         /* one IPI without its exits: send, deliver, handle, acknowledge */
         double guest_fault; /* exception + guest kernel's handler + iret */
         double alloc_4k, alloc_2m, alloc_1g; /* host: find and zero one page */

@@ -54,9 +54,9 @@ ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
 {
     return quick1d(m, va, store, 0, m->pool_bytes);
 }
-SLOW_INSTANCES(static, quick, quick)
+SLOW_INSTANCES(, shadow_quick, quick)
 
-static struct sp *root_page(struct mmu *m)
+struct sp *shadow_root(struct mmu *m)
 {
     struct spt *s = m->vm->spt;
     struct sp *root = spt_get(s, gpa_gfn(m->guest_root), m->vm->levels);
@@ -68,7 +68,7 @@ static struct sp *root_page(struct mmu *m)
 static void fill(struct mmu *m, const struct access *a, const struct guest_walk *g)
 {
     struct spt *s = m->vm->spt;
-    struct sp *p = root_page(m);
+    struct sp *p = shadow_root(m);
     gfn_t f = gpa_gfn(g->gpa);
     uint64_t leaf = g->entry[g->leaf];
     for (unsigned l = m->vm->levels;; l--) {
@@ -89,7 +89,7 @@ static void fill(struct mmu *m, const struct access *a, const struct guest_walk 
     }
 }
 
-static void back(struct mmu *m, gfn_t f)
+void shadow_back(struct mmu *m, gfn_t f)
 {
     if (gmem_fault(m->vm->gm, f) == GMEM_NO_FRAMES)
         m->vm->ops->no_frames(m->vm->ctx);
@@ -97,14 +97,14 @@ static void back(struct mmu *m, gfn_t f)
 
 /* The guest's kernel stores to a page that no entry lets it write, with CR0.WP clear: the hardware
  * runs with WP set, so the hypervisor makes each such store. */
-static enum fix_result emulate(struct mmu *m, const struct access *a, struct walk *w,
+enum fix_result shadow_emulate(struct mmu *m, const struct access *a, struct walk *w,
                                struct guest_walk *g)
 {
     gfn_t f = gpa_gfn(g->gpa);
     mmu_exit(m, CTR_exit_other, a->va);
     if (spt_shadowed(m->vm->spt, f))
         spt_drop_gfn(m->vm->spt, f);
-    back(m, f);
+    shadow_back(m, f);
     guest_walk_mark(m, g, true);
     w->page = hfn_hpa(gmem_hfn(m->vm->gm, f));
     return FIX_EMULATE;
@@ -119,14 +119,14 @@ enum fix_result shadow_fix(struct mmu *m, const struct access *a, struct walk *w
         return FIX_REFLECT;
     }
     if (!mmu_permits(&m->hw, g.rights, a))
-        return emulate(m, a, w, &g);
+        return shadow_emulate(m, a, w, &g);
     gfn_t f = gpa_gfn(g.gpa);
     if (a->store && spt_shadowed(m->vm->spt, f)) { /* ring 3 stores here: it is no table any more */
         mmu_exit(m, CTR_exit_pt_write, a->va);
         spt_drop_gfn(m->vm->spt, f);
     } else
         mmu_exit(m, CTR_exit_fill, a->va);
-    back(m, f);
+    shadow_back(m, f);
     guest_walk_mark(m, &g, a->store);
     fill(m, a, &g);
     return FIX_RETRY;
@@ -137,7 +137,7 @@ void shadow_guest_cr3(struct mmu *m, uint64_t cr3)
     mmu_exit(m, CTR_exit_cr3, cr3);
     m->levels = m->vm->levels;
     m->guest_root = cr3 & PTE_ADDR;
-    root_page(m);
+    shadow_root(m);
     mmu_load_tag(m, cr3);
 }
 
@@ -164,7 +164,7 @@ void shadow_guest_touch(struct mmu *m, gfn_t f, bool write)
     }
     if (gmem_state(m->vm->gm, f) != PG_RESIDENT) {
         mmu_exit(m, CTR_exit_fill, gfn_gpa(f));
-        back(m, f);
+        shadow_back(m, f);
     }
 }
 
@@ -174,26 +174,26 @@ void shadow_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
     gfn_t f = gpa_gfn(gpa);
     if (spt_shadowed(s, f)) {
         mmu_exit(m, CTR_exit_pt_write, gpa);
-        back(m, f);
+        shadow_back(m, f);
         spt_entry_written(s, f, (unsigned)(gpa >> 3 & 511));
     } else
         shadow_guest_touch(m, f, true);
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
 }
 
-static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+void shadow_zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
     spt_zap(vm->spt, first, n);
     mmu_vm_flush_all(vm);
 }
 
-static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+void shadow_table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
 {
     *shadow = vm->table_frames << PAGE_SHIFT;
     *nested = 0;
 }
 
-static const char *check(struct mmu_vm *vm)
+const char *shadow_check(struct mmu_vm *vm)
 {
     const char *why = spt_check(vm->spt);
     return why                                     ? why
@@ -204,8 +204,9 @@ static const char *check(struct mmu_vm *vm)
 REGISTER(paging, shadow,
          .summary = "shadow tables; every write to a guest table traps and is emulated",
          .init = shadow_init, .fini = shadow_fini, .walk_for = shadow_walk_for,
-         .quick = QUICK(quick), .explain = shadow_explain, .fix = shadow_fix,
+         .quick = QUICK(shadow_quick), .explain = shadow_explain, .fix = shadow_fix,
          .guest_cr3 = shadow_guest_cr3, .guest_invlpg = shadow_guest_invlpg,
          .guest_pt_write = shadow_guest_pt_write, .guest_touch = shadow_guest_touch,
          .guest_invpcid = shadow_guest_invpcid, .guest_control = shadow_guest_control,
-         .forces_wp = true, .zap = zap, .table_bytes = table_bytes, .check = check);
+         .forces_wp = true, .zap = shadow_zap, .table_bytes = shadow_table_bytes,
+         .check = shadow_check);

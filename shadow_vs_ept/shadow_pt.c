@@ -303,12 +303,20 @@ static void write_protect(struct spt *s, uint64_t g)
     settle(s);
 }
 
-struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
+struct sp *spt_find(const struct spt *s, gfn_t g, unsigned level)
 {
     for (uint32_t i = *chain(s, g.n); i; i = s->page[i]->next)
         if (s->page[i]->gfn == g.n && s->page[i]->level == level)
             return s->page[i];
-    struct sp *p = new_page(s, g, level, false);
+    return NULL;
+}
+
+struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
+{
+    struct sp *p = spt_find(s, g, level);
+    if (p)
+        return p;
+    p = new_page(s, g, level, false);
     uint32_t *c = chain(s, g.n);
     p->next = *c;
     *c = p->id;

@@ -50,6 +50,8 @@ void spt_free(struct spt *);
 
 /* The shadow page for guest table g at `level`; made, and g write-protected, when there is none. */
 struct sp *spt_get(struct spt *, gfn_t g, unsigned level);
+/* That page, or NULL. */
+struct sp *spt_find(const struct spt *, gfn_t g, unsigned level);
 /* The shadow page whose hardware table is at `table`, or NULL. */
 struct sp *spt_of_table(const struct spt *, hpa_t table);
 bool spt_shadowed(const struct spt *, gfn_t g);

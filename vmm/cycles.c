@@ -30,7 +30,9 @@ void cycles_model(const struct cpu *cpu, const struct counters *c, struct cycles
                cpu->cost.pt_write * (double)c->exit_pt_write + cpu->cost.cr3 * (double)c->exit_cr3 +
                cpu->cost.invlpg * (double)c->exit_invlpg +
                cpu->cost.ept_violation * (double)c->exit_ept_violation +
-               cpu->cost.icr * (double)c->exit_ipi + cpu->cost.intr * (double)c->exit_intr,
+               cpu->cost.hypercall * (double)c->exit_hypercall +
+               cpu->cost.pv_update * (double)c->pv_updates + cpu->cost.icr * (double)c->exit_ipi +
+               cpu->cost.intr * (double)c->exit_intr,
         .ipi = cpu->cost.ipi * (double)c->guest_ipis,
         .guest_fault = cpu->cost.guest_fault * (double)c->guest_faults,
         .host = cpu->cost.alloc_4k * (double)c->host_allocs_4k +

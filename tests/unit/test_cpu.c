@@ -126,7 +126,7 @@ static void others_have_their_shapes(void **state)
 #define COSTS                                                                                     \
     "[cost]\naccess = 4\nref = 54\nstlb_hit = 7\nexit = 1\nfill = 1\nreflect = 1\npt_write = 1\n" \
     "cr3 = 1\ninvlpg = 1\nept_violation = 1\nguest_fault = 1\nalloc_4k = 1\nalloc_2m = 1\n"       \
-    "alloc_1g = 1\nicr = 1\nintr = 1\nipi = 1\n"
+    "alloc_1g = 1\nhypercall = 1\npv_update = 1\nicr = 1\nintr = 1\nipi = 1\n"
 #define CPU "[cpu]\nsummary = a test\npcid = no\nvpid = yes\napic = posted\n"
 #define WALK "[walk-caches]\nkind = none\n"
 #define BASE CPU WALK COSTS
@@ -158,15 +158,15 @@ static void smallest_file_loads(void **state)
 static void wrong_files_are_refused(void **state)
 {
     (void)state;
-    /* text appended to BASE (25 lines with the header), and what the message must hold */
+    /* text appended to BASE (27 lines with the header), and what the message must hold */
     static const char *const bad[][2] = {
-        {"[l1-4k]\nentires = 64\n", ":27: unknown key 'entires' in [l1-4k]; did you mean "
+        {"[l1-4k]\nentires = 64\n", ":29: unknown key 'entires' in [l1-4k]; did you mean "
                                     "'entries'? expected one of entries, ways, index, policy"},
-        {"[l1-4q]\n", ":26: unknown section [l1-4q]; did you mean 'l1-4k'? expected one of cpu, "},
+        {"[l1-4q]\n", ":28: unknown section [l1-4q]; did you mean 'l1-4k'? expected one of cpu, "},
         {"[]\n", "unknown section []"},
-        {"[l1-4k\n", ":26: a section header is written [name]"},
+        {"[l1-4k\n", ":28: a section header is written [name]"},
         {"[l1-4k] entries = 3\n", "unexpected text after a section header"},
-        {"[l1-4k]\nentries = 64\nways = 65\n", ":26: [l1-4k] 65 ways are more than its 64"},
+        {"[l1-4k]\nentries = 64\nways = 65\n", ":28: [l1-4k] 65 ways are more than its 64"},
         {"[l1-4k]\nentries = 64\nways = 5\n", "no multiple of 5 ways"},
         {"[l1-4k]\nentries = 48\nways = 4\n", "= 12 sets; expected a power of two"},
         {"[l1-4k]\nentries = 4194304\nways = 2\n", "= 2097152 sets"},
@@ -180,23 +180,23 @@ static void wrong_files_are_refused(void **state)
         {"[l1-4k]\nentries = 4294967296\n", "is not a number from 0 to 4294967295"},
         {"[l1-4k]\nentries = 64 # four\n", "'64 # four' is not a number"},
         {"[l1-4k]\nentries = \n", "'' is not a number"},
-        {"[l1-4k]\nentries\n", ":27: expected [section] or key = value"},
-        {"[l1-4k]\nentries = 1\nentries = 2\n", ":28: key 'entries' is given twice in [l1-4k]"},
+        {"[l1-4k]\nentries\n", ":29: expected [section] or key = value"},
+        {"[l1-4k]\nentries = 1\nentries = 2\n", ":30: key 'entries' is given twice in [l1-4k]"},
         {"[l1-4k]\nentries = 1\n[cpu]\n[l1-4k]\nentries = 2\n",
-         ":30: key 'entries' is given twice"},
+         ":32: key 'entries' is given twice"},
         {"[cpu]\napic = posted\n", "key 'apic' is given twice in [cpu]"},
         {"[l1-4k]\nindex = hash\n", "unknown value 'hash'; expected one of mod, xor"},
         {"[l1-4k]\npolicy = fifo\n", "expected one of lru, plru"},
         {"[l1-any]\nentries = 72\nways = full\npolicy = plru\n", "plru with 72 ways"},
         {"[l1-any]\nentries = 4\nways = 4\n[l1-1g]\nentries = 4\nways = 4\n",
-         ":29: [l1-1g] and [l1-any] exclude each other"},
+         ":31: [l1-1g] and [l1-any] exclude each other"},
         {"[l2]\nentries = 4\nways = 4\n", "missing key 'sizes' in [l2]"},
         {"[l2]\nsizes = 4k 4k\n", "page size 4k is listed twice"},
         {"[l2]\nsizes = 4k 4kilobytes\n", "unknown value '4kilobytes'"},
         {"[l2]\nsizes = ,\n", "no page size given"},
         {"[l2-b]\nentries = 4\nways = 4\nsizes = 1g\n", "[l2-b] without [l2]"},
         {"[l2]\nentries = 4\nways = 4\nsizes = 4k\n[l2-b]\nentries = 4\nways = 4\nsizes = 4k 1g\n",
-         ":30: [l2-b] serves a page size that [l2] serves already"},
+         ":32: [l2-b] serves a page size that [l2] serves already"},
         {"[psc-pde]\nentries = 4\nways = 4\n", "[psc-pde] needs [walk-caches] kind = intel"},
         {"[pwc]\nentries = 4\nways = 4\n", "[pwc] needs [walk-caches] kind = amd"},
         {"[ntlb]\nentries = 4\nways = 4\n", "[ntlb] needs [walk-caches] kind = intel or amd"},
