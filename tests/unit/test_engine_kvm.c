@@ -132,9 +132,11 @@ static void test_same_as_model(void **state)
     compare("churn", SETS("size=512K", "accesses=4000", "updates=50", "batch=40"), PAGES_4K);
     compare("forkcow", SETS("procs=2", "pages=60", "dirty=30"), PAGES_4K);
     compare("gups", SETS("size=1M", "updates=5000"), PAGES_4K);
+    compare("spawn", SETS("procs=2", "pages=40", "exec=30", "depth=2"), PAGES_4K);
     compare("stream", SETS("size=1M", "triad=1"), PAGES_4K);
     compare("switch", SETS("procs=3", "size=64K", "burst=50", "switches=40", "global=64K"),
             PAGES_4K);
+    compare("syscall", SETS("calls=100"), PAGES_4K);
     compare("touch", SETS("pages=300", "rounds=3"), PAGES_4K);
     compare("zipf", SETS("size=1M", "ops=5000"), PAGES_4K);
 }

@@ -6,6 +6,7 @@
  */
 /* link: base workloads/touch workloads/stream workloads/gups workloads/chase workloads/zipf
  * workloads/btree workloads/bfs workloads/churn workloads/forkcow workloads/switch
+ * workloads/syscall workloads/spawn
  */
 #include <math.h>
 #include <setjmp.h>
@@ -231,15 +232,15 @@ static void expect(unsigned phase, uint64_t loads, uint64_t stores, uint64_t fau
     assert_int_equal(f.n[phase].faults, faults);
 }
 
-static const char *const ten[] = {"bfs",  "btree",  "chase",  "churn", "forkcow",
-                                  "gups", "stream", "switch", "touch", "zipf"};
+static const char *const twelve[] = {"bfs",   "btree",  "chase",  "churn",   "forkcow", "gups",
+                                     "spawn", "stream", "switch", "syscall", "touch",   "zipf"};
 
 static void all_are_registered(void **state)
 {
     (void)state;
-    assert_int_equal(REG_COUNT(workload), ARRAY_SIZE(ten));
-    for (size_t i = 0; i < ARRAY_SIZE(ten); i++) {
-        const struct workload *w = REG_FIND(workload, ten[i]);
+    assert_int_equal(REG_COUNT(workload), ARRAY_SIZE(twelve));
+    for (size_t i = 0; i < ARRAY_SIZE(twelve); i++) {
+        const struct workload *w = REG_FIND(workload, twelve[i]);
         assert_non_null(w);
         assert_true(strlen(w->summary) > 20 && strlen(w->summary) < 80);
         for (unsigned k = 0; k < params_count(w); k++) {
@@ -254,18 +255,18 @@ static void all_are_registered(void **state)
 static void smallest_and_default_run(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(ten); i++) {
-        const struct workload *w = REG_FIND(workload, ten[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(twelve); i++) {
+        const struct workload *w = REG_FIND(workload, twelve[i]);
         char settings[256] = "";
         for (unsigned k = 0; k < params_count(w); k++) {
             size_t len = strlen(settings);
             snprintf(settings + len, sizeof settings - len, "%s=%llu ", w->params[k].name,
                      (unsigned long long)w->params[k].min);
         }
-        run(ten[i], settings);
-        run(ten[i], "");
+        run(twelve[i], settings);
+        run(twelve[i], "");
         uint64_t accesses = f.hot.count[0] + f.hot.count[1];
-        print_message("  %-8s %llu accesses by default, %llu faults\n", ten[i],
+        print_message("  %-8s %llu accesses by default, %llu faults\n", twelve[i],
                       (unsigned long long)accesses,
                       (unsigned long long)(f.n[SETUP].faults + f.n[WORK].faults));
         assert_true(accesses >= 250000 && accesses <= 12000000);
@@ -285,8 +286,10 @@ static const struct {
     {"churn", "size=64K accesses=10000", 0x714672dbca4efe41, true},
     {"forkcow", "pages=100 procs=3", 0xa1bfdd19ba73ce5f, false},
     {"gups", "size=64K updates=100", 0x72f8c53c124892c0, true},
+    {"spawn", "procs=3 pages=20 exec=10 depth=2", 0xd0d1dbd867d17354, false},
     {"stream", "size=64K triad=1", 0x5c1669a572198b96, false},
     {"switch", "size=64K switches=10 global=8K", 0x329d8045bd0be186, true},
+    {"syscall", "calls=50", 0xe77e9fe543f9c9f0, false},
     {"touch", "pages=100 rounds=3", 0xb62cf0975fdc9834, false},
     {"zipf", "size=64K ops=1000", 0x621c555af0210f40, true},
 };
@@ -589,6 +592,35 @@ static void switch_counts(void **state)
     assert_int_equal(f.n[WORK].cr3, 0);
 }
 
+static void syscall_counts(void **state)
+{
+    (void)state;
+    run("syscall", "calls=100 loads=7 pages=3");
+    expect(SETUP, 0, 3, 3);
+    expect(WORK, 700, 0, 0);
+    assert_int_equal(f.n[WORK].cr3, 200);
+    run("syscall", "calls=100 loads=7 pages=3 kpti=0");
+    expect(WORK, 700, 0, 0);
+    assert_int_equal(f.n[WORK].cr3, 0);
+}
+
+/* Table writes of the fake machine: one a fault, one for each present page that exec unmaps. */
+static void spawn_counts(void **state)
+{
+    (void)state;
+    run("spawn", "procs=5 pages=30 stack=4 exec=0");
+    expect(SETUP, 0, 30, 30);
+    expect(WORK, 0, 5 * 4, 5 * 4);
+    assert_int_equal(f.n[WORK].cr3, 5 * 2); /* to the child; its exit leads back */
+    run("spawn", "procs=5 pages=30 stack=4 exec=10 rounds=3");
+    expect(WORK, 0, 5 * (4 + 30), 5 * (4 + 10));
+    assert_int_equal(f.n[WORK].pt_writes, 5 * (4 + 10 + 30));
+    run("spawn", "procs=5 pages=30 stack=4 exec=10 rounds=3 depth=2");
+    expect(WORK, 0, 5 * 2 * (4 + 30), 5 * 2 * (4 + 10));
+    /* To the shell, to the program, by its exit to process 1, back to the shell, and home. */
+    assert_int_equal(f.n[WORK].cr3, 5 * 5);
+}
+
 /* ---- parameters ---- */
 
 static void params_are_checked(void **state)
@@ -642,7 +674,8 @@ int main(void)
         cmocka_unit_test(zipf_counts),          cmocka_unit_test(zipf_follows_its_law),
         cmocka_unit_test(btree_keeps_its_keys), cmocka_unit_test(bfs_is_a_search),
         cmocka_unit_test(churn_hits_its_rate),  cmocka_unit_test(forkcow_counts),
-        cmocka_unit_test(switch_counts),        cmocka_unit_test(params_are_checked),
+        cmocka_unit_test(switch_counts),        cmocka_unit_test(syscall_counts),
+        cmocka_unit_test(spawn_counts),         cmocka_unit_test(params_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, tear_down);
 }
