@@ -43,7 +43,7 @@ LDFLAGS += -fsanitize=$(SAN)
 CPPFLAGS += -DNB_NO_JEMALLOC
 endif
 
-LAYERS := base memmgr balloon ksm guest shadow_vs_ept vmm workloads fuzz bench bench/experiments
+LAYERS := base memmgr balloon ksm guest shadow_vs_ept vmm workloads fuzz bench bench/claims bench/experiments
 SRCS := $(sort $(foreach d,$(LAYERS),$(wildcard $(d)/*.c)))
 MAIN := bench/main.c
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o $(B)/vmm/image_blob.o

@@ -14,6 +14,7 @@
 REGISTRY(engine);
 REGISTRY(workload);
 REGISTRY(experiment);
+REGISTRY(claim);
 
 enum { MAX_ENTRIES = 256 };
 
@@ -63,6 +64,11 @@ static size_t list_experiments(struct entry *e)
     return from_registry(__start_reg_experiment, __stop_reg_experiment, e);
 }
 
+static size_t list_claims(struct entry *e)
+{
+    return from_registry(__start_reg_claim, __stop_reg_claim, e);
+}
+
 static size_t list_workloads(struct entry *e)
 {
     size_t n = from_registry(__start_reg_workload, __stop_reg_workload, e);
@@ -105,7 +111,7 @@ static const struct kind {
 } kinds[] = {
     {"paging", list_paging},           {"workloads", list_workloads}, {"cpus", list_cpus},
     {"counters", list_counters},       {"engines", list_engines},     {"traces", list_traces},
-    {"experiments", list_experiments}, {"commands", list_commands}};
+    {"experiments", list_experiments}, {"commands", list_commands},   {"claims", list_claims}};
 
 static const struct kind *find_kind(const char *name)
 {
@@ -122,7 +128,7 @@ static const struct kind *find_kind(const char *name)
     }
     die(NB_USAGE,
         "unknown list '%s':%s%s%s choose from paging, workloads, cpus, counters, engines, traces, "
-        "experiments, commands",
+        "experiments, commands, claims",
         name, near ? " did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
@@ -242,7 +248,7 @@ static const struct argp_child children[] = {{&opt_json, 0, "Output:", 1}, {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
-    .args_doc = "paging|workloads|cpus|counters|engines|traces|experiments|commands",
+    .args_doc = "paging|workloads|cpus|counters|engines|traces|experiments|commands|claims",
     .children = children,
     .doc = "List what this build knows.\v"
            "Example: nestbed list workloads -v",
@@ -258,7 +264,7 @@ static int cmd_list(int argc, char **argv)
     options_output(&l.common);
     if (!l.kind)
         die(NB_USAGE, "list what? Give one of paging, workloads, cpus, counters, engines, traces, "
-                      "experiments, commands");
+                      "experiments, commands, claims");
     n = find_kind(l.kind)->fill(e);
     if (l.common.format == OUT_JSON)
         print_json(e, n);

@@ -20,6 +20,7 @@ REGISTRY(workload);
 REGISTRY(engine);
 REGISTRY(trace_format);
 REGISTRY(experiment);
+REGISTRY(claim);
 
 enum { MAX_COMMANDS = 64 };
 
@@ -114,6 +115,7 @@ static void refuse_duplicates(void)
         {"commands", REG_DUPLICATE(command)},
         {"trace formats", REG_DUPLICATE(trace_format)},
         {"experiments", REG_DUPLICATE(experiment)},
+        {"claims", REG_DUPLICATE(claim)},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(twice); i++)
         if (twice[i].name)

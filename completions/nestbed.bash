@@ -18,10 +18,11 @@ _nestbed() {
     case ${COMP_WORDS[1]}$prev in
     labvm--paging | labvm-p) prev=of_labvm words='ept shadow' ;;
     exits--engine) prev=of_exits words='kvm labvm' ;;
+    verify--filter) prev=of_verify words=$(_nestbed_names claims) ;;
     exits--probe | exits-p) prev=of_exits words=$(_nestbed_probes) ;;
     esac
     case $prev in
-    of_labvm | of_exits) ;;
+    of_labvm | of_exits | of_verify) ;;
     --paging) words=$(_nestbed_names paging) ;;
     --workload) words=$(_nestbed_names workloads) ;;
     --engine) words=$(_nestbed_names engines) ;;
@@ -34,7 +35,7 @@ _nestbed() {
     --harness) words='hyperfine builtin' ;;
     --format | --out-format) words='console json csv' ;;
     help) words=$(_nestbed_names commands) ;;
-    list) words='paging workloads cpus counters engines traces experiments commands' ;;
+    list) words='paging workloads cpus counters engines traces experiments commands claims' ;;
     trace) words='record convert info' ;;
     labvm) words="prepare run shell $(_nestbed_flags labvm)" ;;
     --targets) words='labvm host labvm,host' ;;

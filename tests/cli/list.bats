@@ -5,7 +5,7 @@ bats_require_minimum_version 1.5.0
 load common
 
 @test "every list: text, names and JSON agree" {
-    for kind in paging workloads cpus counters engines traces experiments commands; do
+    for kind in paging workloads cpus counters engines traces experiments commands claims; do
         nb list $kind --json
         [ "$status" -eq 0 ]
         [ "$(jq -r '.[].name' <<< "$output")" = "$("$nestbed" list $kind --names)" ]
@@ -15,7 +15,7 @@ load common
 }
 
 @test "lists are sorted by name, except counters" {
-    for kind in paging workloads cpus engines traces experiments commands; do
+    for kind in paging workloads cpus engines traces experiments commands claims; do
         "$nestbed" list $kind --names | LC_ALL=C sort -c
     done
 }
