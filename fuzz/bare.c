@@ -42,7 +42,7 @@ bool bare_new(struct bare *b, const struct bare_config *c, char *err, size_t err
     if (!b->host)
         return false;
     b->gm = gmem_new(b->host, c->mem, c->host_page, &gmem_ops, b);
-    b->mvm = mmu_vm_new(c->paging, NULL, c->cpu, b->host, b->gm, c->levels, c->host_levels,
+    b->mvm = mmu_vm_new(c->paging, c->params, c->cpu, b->host, b->gm, c->levels, c->host_levels,
                         &mmu_ops, b, err, errlen);
     if (!b->mvm) {
         bare_free(b);

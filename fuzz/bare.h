@@ -14,6 +14,7 @@
 
 struct bare_config {
     const struct paging *paging;
+    const uint64_t *params; /* NULL: the defaults */
     const struct cpu *cpu;
     unsigned levels, host_levels;
     uint64_t mem, host_mem;
