@@ -118,7 +118,7 @@ static const char *size_name(unsigned shift)
 }
 
 /* Without a VMM there is one physical address space: what the tables hold is where things are. */
-static bool is_native(const struct vm_config *vm) { return strcmp(vm->paging, "native") == 0; }
+static bool is_native(const struct vm_config *vm) { return REG_FIND(paging, vm->paging)->bare; }
 
 static const char *space_of(const struct vm_config *vm) { return is_native(vm) ? "pa" : "hpa"; }
 
@@ -274,12 +274,14 @@ static unsigned dump_memory(const struct walk_report *r, const struct vm_config 
     return n;
 }
 
-/* Root of the table of that dimension, or 0 when the walk does not read one. */
-static hpa_t root_of(const struct walk_report *r, enum walk_dim dim)
+/* Root of the table of that dimension, or 0 when the walk does not begin there. */
+static hpa_t root_of(const struct walk_report *r, const struct vm_config *vm, enum walk_dim dim)
 {
+    unsigned top = dim == DIM_NESTED ? vm->host_levels : vm->levels;
+    bool flat = dim == DIM_NESTED && REG_FIND(paging, vm->paging)->no_host_levels;
     for (unsigned i = 0; i < r->nsteps; i++)
         if (r->steps[i].dim == dim)
-            return r->steps[i].hpa - 8 * r->steps[i].index;
+            return flat || r->steps[i].level == top ? r->steps[i].hpa - 8 * r->steps[i].index : 0;
     return 0;
 }
 
@@ -292,13 +294,13 @@ static void print_arguments(const struct walk_options *w, const struct walk_repo
            "%u\nARG gva 0x%" PRIx64 "\n",
            vm->paging, page_mode_name(vm->guest_page), page_mode_name(vm->host_page), vm->levels,
            vm->host_levels, r->gva);
-    if (root_of(r, DIM_GUEST))
+    if (root_of(r, vm, DIM_GUEST))
         printf("ARG cr3 0x%" PRIx64 " (%s)\n", (uint64_t)(r->cr3 & PTE_ADDR),
                is_native(vm) ? "pa" : "gpa");
-    if (root_of(r, DIM_NESTED))
-        printf("ARG nested-root 0x%" PRIx64 " (hpa)\n", root_of(r, DIM_NESTED));
-    if (root_of(r, DIM_SHADOW))
-        printf("ARG shadow-root 0x%" PRIx64 " (hpa)\n", root_of(r, DIM_SHADOW));
+    if (root_of(r, vm, DIM_NESTED))
+        printf("ARG nested-root 0x%" PRIx64 " (hpa)\n", root_of(r, vm, DIM_NESTED));
+    if (root_of(r, vm, DIM_SHADOW))
+        printf("ARG shadow-root 0x%" PRIx64 " (hpa)\n", root_of(r, vm, DIM_SHADOW));
     putchar('\n');
 }
 
@@ -337,8 +339,8 @@ static json_t *problem_json(const struct walk_options *w, const struct walk_repo
 {
     json_t *j = config_json(&w->common.vm, r);
     json_object_set_new(j, "seed", json_hex(w->problem));
-    set_root(j, "nested_root", root_of(r, DIM_NESTED));
-    set_root(j, "shadow_root", root_of(r, DIM_SHADOW));
+    set_root(j, "nested_root", root_of(r, &w->common.vm, DIM_NESTED));
+    set_root(j, "shadow_root", root_of(r, &w->common.vm, DIM_SHADOW));
     json_object_set_new(j, "memory", words_json(words, n));
     json_object_set_new(j, "answer", w->compute ? answer_json(r) : json_null());
     return j;

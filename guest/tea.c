@@ -7,9 +7,10 @@
  * same entries, which only pt.c writes.
  *
  * Policies:
- *   - A mapping of 4 KiB pages gets an area of level-1 entries, 2 MiB and THP of level 2, 1 GiB of
- *     level 3. It covers whole tables, so neighbours may share it; what an area of that level covers
- *     already gets no second one.
+ *   - A mapping of 4 KiB pages gets an area of level-1 entries, of 2 MiB and THP of level 2, of 1 GiB
+ *     of level 3; where its ends are not aligned, they get areas of the levels below (mm.c: such
+ *     ends have smaller pages). An area covers whole tables, so neighbours may share it; what an
+ *     area of that level covers already gets no second one.
  *   - Areas outlive munmap, as empty tables do, and go with their process. A child of fork gets its
  *     own.
  *   - The registers hold the current process's largest areas; of equals, the oldest. On another vCPU
@@ -23,7 +24,7 @@
  * Invariants (gk_check):
  *   T1  a reserved frame is of kind FRAME_TEA and zero, or it is a table (FRAME_TABLE) linked at the
  *       place it was reserved for
- *   T2  areas of one level and process do not overlap; the list is sorted by size
+ *   T2  areas of one level and process do not overlap; the list is sorted by what they cover
  */
 #include "guest/internal.h"
 
@@ -61,11 +62,13 @@ void tea_give(struct gk *g, uint32_t f)
     g->reserved++;
 }
 
+static uint64_t covers(const struct area *a) { return a->tea.end - a->tea.start; }
+
 /* Into the list, behind those that are as large. */
 static void insert(struct proc *p, struct area *a)
 {
     struct area **at = &p->areas;
-    while (*at && tea_frames(&(*at)->tea) >= tea_frames(&a->tea))
+    while (*at && covers(*at) >= covers(a))
         at = &(*at)->next;
     a->next = *at;
     *at = a;
@@ -105,19 +108,31 @@ static gva_t gap(const struct proc *p, gva_t at, gva_t to, unsigned level, gva_t
     return at;
 }
 
+/* Areas of `level` and below for [start, end); true when there are new ones. */
+static bool cover(struct gk *g, struct proc *p, gva_t start, gva_t end, unsigned level)
+{
+    uint64_t size = level_size(level), unit = level_size(level + 1);
+    gva_t lo = (start + size - 1) & ~(size - 1), hi = end & ~(size - 1), stop;
+    bool added = false;
+    if (lo >= hi) /* too small for a page of this size */
+        return level > 1 && cover(g, p, start, end, level - 1);
+    gva_t to = (hi + unit - 1) & ~(unit - 1);
+    for (gva_t at = lo & ~(unit - 1); (at = gap(p, at, to, level, &stop)) < to; at = stop)
+        added |= add(g, p, at, stop, level);
+    if (start < lo)
+        added |= cover(g, p, start, lo, level - 1);
+    if (hi < end)
+        added |= cover(g, p, hi, end, level - 1);
+    return added;
+}
+
 void tea_cover(struct gk *g, struct proc *p, const struct vma *v)
 {
     static const uint8_t levels[] = {
         [PAGES_4K] = 1, [PAGES_2M] = 2, [PAGES_1G] = 3, [PAGES_THP] = 2};
-    unsigned level = levels[v->mode];
-    uint64_t unit = level_size(level + 1);
-    gva_t to = (v->end + unit - 1) & ~(unit - 1), end;
-    bool added = false;
     if (!g->cfg.tea_registers || v->end - v->start > g->cfg.mem_bytes)
         return;
-    for (gva_t at = v->start & ~(unit - 1); (at = gap(p, at, to, level, &end)) < to; at = end)
-        added |= add(g, p, at, end, level);
-    if (added && p == g->cur)
+    if (cover(g, p, v->start, v->end, levels[v->mode]) && p == g->cur)
         tea_load(g);
 }
 
@@ -185,7 +200,7 @@ static const char *check_frame(struct gk *g, const struct proc *p, const struct 
 const char *tea_check(struct gk *g, const struct proc *p)
 {
     for (const struct area *a = p->areas; a; a = a->next) {
-        if (a->next && tea_frames(&a->next->tea) > tea_frames(&a->tea))
+        if (a->next && covers(a->next) > covers(a))
             return "T2: areas are not sorted by size";
         for (const struct area *b = a->next; b; b = b->next)
             if (a->tea.level == b->tea.level && a->tea.start < b->tea.end &&

@@ -2,6 +2,7 @@
 #include "memmgr/gmem.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/base.h"
 
@@ -84,6 +85,65 @@ enum gmem_result gmem_back_all(struct gmem *g)
     g->resident = g->frames;
     g->fixed = true;
     return GMEM_OK;
+}
+
+static bool consecutive(const struct gmem *g, uint64_t first, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if ((g->page[first + i] & 15) != PG_RESIDENT ||
+            g->page[first + i] >> PAGE_SHIFT != (g->page[first] >> PAGE_SHIFT) + i)
+            return false;
+    return true;
+}
+
+/* The first n frames of a block large enough. */
+static bool alloc_run(struct host *h, uint64_t n, hfn_t *out)
+{
+    unsigned order = 0;
+    while (1ull << order < n)
+        order++;
+    if (!host_alloc(h, order, FRAME_GUEST, out))
+        return false;
+    for (uint64_t at = n, size; at < 1ull << order; at += size) {
+        size = at & -at;
+        host_release(h, hfn(out->n + at), (unsigned)__builtin_ctzll(at));
+    }
+    return true;
+}
+
+/* Give the block at i, if there is one, back; its contents go to the same place behind `to`. */
+static void move_block(struct gmem *g, uint64_t i, hfn_t to)
+{
+    unsigned order = gmem_order(g, gfn(i));
+    if (gmem_state(g, gfn(i)) != PG_RESIDENT)
+        return;
+    g->ops->zap(g->ctx, gfn(i), 1ull << order);
+    memcpy(host_ptr(g->host, hfn_hpa(to)), host_ptr(g->host, hfn_hpa(gmem_hfn(g, gfn(i)))),
+           PAGE_SIZE << order);
+    host_release(g->host, gmem_hfn(g, gfn(i)), order);
+    g->resident -= 1ull << order;
+}
+
+bool gmem_place(struct gmem *g, gfn_t first, uint64_t n)
+{
+    unsigned order = mode_order(g->mode);
+    uint64_t size = 1ull << order, lo = first.n & ~(size - 1),
+             hi = (first.n + n + size - 1) & -size;
+    hfn_t h;
+    assert(first.n + n <= g->frames && n && !g->fixed);
+    if (hi - lo == size && order && gmem_fault(g, first) != GMEM_OK)
+        return false;
+    if (consecutive(g, first.n, n))
+        return true;
+    if (order == ORDER_1G || hi > g->frames || !alloc_run(g->host, hi - lo, &h))
+        return false;
+    for (uint64_t i = lo, step; i < hi; i += step) {
+        step = 1ull << gmem_order(g, gfn(i));
+        move_block(g, i, hfn(h.n + (i - lo)));
+    }
+    for (uint64_t i = lo; i < hi; i += size)
+        set_resident(g, i, hfn(h.n + (i - lo)), order);
+    return true;
 }
 
 /* Break the block that holds n into 4 KiB pages. The caller has zapped it. */

@@ -77,6 +77,10 @@ static inline void *gmem_ptr(const struct gmem *g, gpa_t a)
 enum gmem_result gmem_fault(struct gmem *, gfn_t);
 /* Back the whole guest with consecutive frames, for good: a machine without a VMM. */
 enum gmem_result gmem_back_all(struct gmem *);
+/* Make [first, first + n) resident in consecutive host frames; contents survive, blocks stay whole and
+ * of the mode's size. False, and nothing has changed but what is resident: no such run of frames,
+ * or none that large blocks allow. */
+bool gmem_place(struct gmem *, gfn_t first, uint64_t n);
 /* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed.
  * Not for a guest that gmem_back_all backed. */
 void gmem_discard(struct gmem *, gfn_t first, uint64_t n);

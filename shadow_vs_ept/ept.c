@@ -11,9 +11,10 @@
  *
  * Invariants (checked by check()):
  *  (1) every leaf maps exactly the block gmem holds there, with its size.
- *  (2) table_frames counts the tables reachable from the root.
+ *  (2) table_frames counts the tables reachable from the root, and all of nested_area.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "shadow_vs_ept/ept.h"
 #include "shadow_vs_ept/walk_quick.h"
@@ -25,6 +26,43 @@ int ept_init(struct mmu_vm *vm, char *err, size_t errlen)
     return 0;
 }
 
+int ept_init_area(struct mmu_vm *vm, unsigned level, char *err, size_t errlen)
+{
+    struct nested_area *n = &vm->nested_area;
+    hfn_t first;
+    n->frames = (vm->gm->frames + (512ull << 9 * (level - 1)) - 1) >> 9 * level;
+    if (!host_alloc_span(vm->host, n->frames, FRAME_TABLE, &first)) {
+        snprintf(err, errlen,
+                 "%s: the host has no %llu consecutive free frames for its nested tables",
+                 vm->paging->name, (unsigned long long)n->frames);
+        return -1;
+    }
+    n->level = level;
+    n->table = hfn_hpa(first);
+    vm->table_frames = n->frames;
+    return ept_init(vm, err, errlen);
+}
+
+static bool in_area(const struct mmu_vm *vm, hpa_t t)
+{
+    return t - vm->nested_area.table < vm->nested_area.frames << PAGE_SHIFT;
+}
+
+static hpa_t table_new(struct mmu_vm *vm, gpa_t gpa, unsigned level)
+{
+    if (level == vm->nested_area.level)
+        return vm->nested_area.table + (gpa >> level_shift(level + 1) << PAGE_SHIFT);
+    return mmu_table_alloc(vm);
+}
+
+static void table_free(struct mmu_vm *vm, hpa_t t)
+{
+    if (in_area(vm, t))
+        memset(mmu_ptr(vm, t), 0, PAGE_SIZE);
+    else
+        mmu_table_free(vm, t);
+}
+
 /* Free the table at t and all below it. */
 static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
 {
@@ -32,10 +70,15 @@ static void free_tables(struct mmu_vm *vm, hpa_t t, unsigned level)
     for (unsigned i = 0; level > 1 && i < 512; i++)
         if ((e[i] & PTE_P) && !pte_is_leaf(e[i], level))
             free_tables(vm, e[i] & PTE_ADDR, level - 1);
-    mmu_table_free(vm, t);
+    table_free(vm, t);
 }
 
-void ept_fini(struct mmu_vm *vm) { free_tables(vm, vm->nested_root, vm->host_levels); }
+void ept_fini(struct mmu_vm *vm)
+{
+    free_tables(vm, vm->nested_root, vm->host_levels);
+    for (uint64_t i = 0; i < vm->nested_area.frames; i++)
+        mmu_table_free(vm, vm->nested_area.table + (i << PAGE_SHIFT));
+}
 
 ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
                         const enum pwc_kind pwc, const bool cached, struct walk_log *log)
@@ -60,7 +103,7 @@ static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
     for (unsigned l = vm->host_levels; l > level; l--) {
         uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
         if (!(*e & PTE_P))
-            *e = mmu_table_alloc(vm) | PTE_P | PTE_W | PTE_U;
+            *e = table_new(vm, gpa, l - 1) | PTE_P | PTE_W | PTE_U;
         t = *e & PTE_ADDR;
     }
     return mmu_ptr(vm, t + 8 * level_index(gpa, level));
@@ -81,9 +124,8 @@ uint64_t *ept_leaf(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
     }
 }
 
-/* Map the resident block around gpa. An empty table left by smaller pages gives way to a larger
- * leaf. */
-static void map(struct mmu_vm *vm, gpa_t gpa)
+/* An empty table left by smaller pages gives way to a larger leaf. */
+void ept_map(struct mmu_vm *vm, gpa_t gpa)
 {
     unsigned order = gmem_order(vm->gm, gpa_gfn(gpa)), level = 1 + order / 9;
     uint64_t first = gpa_gfn(gpa).n & ~((1ull << order) - 1);
@@ -114,7 +156,7 @@ bool ept_violation(struct mmu *m, gpa_t gpa)
 {
     if (!ept_back(m, gpa))
         return false;
-    map(m->vm, gpa);
+    ept_map(m->vm, gpa);
     return true;
 }
 
@@ -174,7 +216,7 @@ static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint6
 {
     const uint64_t *e = mmu_ptr(vm, t);
     const char *why = NULL;
-    ++*count;
+    *count += !in_area(vm, t);
     for (unsigned i = 0; i < 512 && !why; i++) {
         uint64_t g = first + ((uint64_t)i << (9 * (level - 1)));
         if (!(e[i] & PTE_P))
@@ -198,7 +240,9 @@ const char *ept_check(struct mmu_vm *vm)
 {
     uint64_t count = 0;
     const char *why = ept_check_leaves(vm, &count);
-    return why ? why : count != vm->table_frames ? "ept (2) table_frames is wrong" : NULL;
+    if (!why && count + vm->nested_area.frames != vm->table_frames)
+        why = "ept (2) table_frames is wrong";
+    return why;
 }
 
 REGISTER(paging, ept,

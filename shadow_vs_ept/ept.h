@@ -5,6 +5,8 @@
 #include "shadow_vs_ept/mmu.h"
 
 int ept_init(struct mmu_vm *, char *err, size_t errlen);
+/* The same with all tables of `level` in one run of frames (mmu_vm.nested_area). */
+int ept_init_area(struct mmu_vm *, unsigned level, char *err, size_t errlen);
 void ept_fini(struct mmu_vm *);
 walk_fn ept_walk_for(const struct mmu_vm *);
 void ept_quick_4_12(struct mmu *, gva_t, unsigned store),
@@ -26,6 +28,8 @@ const char *ept_check_leaves(struct mmu_vm *, uint64_t *tables);
 
 /* The present leaf that maps gpa and its level, or NULL. */
 uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
+/* Map the resident block around gpa. */
+void ept_map(struct mmu_vm *, gpa_t);
 /* One EPT violation at gpa: count it and make the frame resident. False: no such memory. */
 bool ept_back(struct mmu *, gpa_t);
 /* The same, and map it in the nested table. False when the guest has no such memory. */

@@ -71,14 +71,6 @@ static void flat_mark(struct mmu *m, gpa_t gpa, bool dirty)
     *slot(m->vm, gpa_gfn(gpa).n) |= dirty ? PTE_A | PTE_D : PTE_A;
 }
 
-static bool nested_fault(struct walk *w, gpa_t gpa)
-{
-    w->status = WALK_EXIT;
-    w->nested_fault = true;
-    w->gpa = gpa;
-    return false;
-}
-
 /* nested_fn: one slot. m->root is the array. */
 ALWAYS_INLINE bool flat_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
                                struct nested *out, const enum pwc_kind pwc, const bool cached,
@@ -90,13 +82,13 @@ ALWAYS_INLINE bool flat_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
         return true;
     }
     if (unlikely(gpa_gfn(gpa).n >= m->vm->gm->frames))
-        return nested_fault(w, gpa);
+        return walk_nested_fault(w, gpa);
     hpa_t ea = m->root + 8 * gpa_gfn(gpa).n;
     uint64_t e = walk_read(m, w, ea, 1, false, pwc, cached);
     unsigned size = slot_size(e);
     walk_note_at(log, DIM_NESTED, size + 1, guest_level, gpa_gfn(gpa).n, gpa, ea, e);
     if (unlikely(!(e & PTE_P)))
-        return nested_fault(w, gpa);
+        return walk_nested_fault(w, gpa);
     w->refs++;
     w->refs_nested++;
     bool dirty = (e & PTE_D) || guest_level; /* the guest's tables are read as if written */

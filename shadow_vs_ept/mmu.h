@@ -72,17 +72,25 @@ struct mmu_ops {
 
 enum { MAX_VCPUS = 64, SIZE_MIXED = 3, MMU_HINTS = 1024 };
 
+/* Tables of one level of the nested table, in order of address in one run of frames. */
+struct nested_area {
+    hpa_t table;
+    uint64_t frames; /* 0: there is none */
+    unsigned level;
+};
+
 struct mmu_vm {
     const struct paging *paging;
     const struct cpu *cpu;
     struct host *host;
     struct gmem *gm;
     unsigned levels, host_levels;
-    uint64_t param[MAX_PARAMS]; /* values of paging->params */
-    hpa_t nested_root;          /* of the nested table (ept.h), where the strategy has one */
-    struct spt *spt;            /* shadow tables (shadow_pt.h), where it has some */
-    void *state;                /* the strategy's own */
-    uint64_t table_frames;      /* frames the strategy's tables occupy now */
+    uint64_t param[MAX_PARAMS];     /* values of paging->params */
+    hpa_t nested_root;              /* of the nested table (ept.h), where the strategy has one */
+    struct nested_area nested_area; /* part of it, where the strategy asks for that */
+    struct spt *spt;                /* shadow tables (shadow_pt.h), where it has some */
+    void *state;                    /* the strategy's own */
+    uint64_t table_frames;          /* frames the strategy's tables occupy now */
     const struct mmu_ops *ops;
     void *ctx;
     unsigned nvcpus;

@@ -6,25 +6,29 @@
  */
 #include <stdio.h>
 
+#include "shadow_vs_ept/native.h"
 #include "shadow_vs_ept/walk_quick.h"
 
-struct native {
-    hpa_t base;     /* of guest-physical address 0 */
-    uint64_t bytes; /* of guest-physical memory */
-};
-
-static int init(struct mmu_vm *vm, char *err, size_t errlen)
+int native_span(struct mmu_vm *vm, struct native *n, char *err, size_t errlen)
 {
     if (gmem_back_all(vm->gm) != GMEM_OK) {
         snprintf(err, errlen,
-                 "native: the host has no %llu consecutive free frames for this machine's memory",
-                 (unsigned long long)vm->gm->frames);
+                 "%s: the host has no %llu consecutive free frames for this machine's memory",
+                 vm->paging->name, (unsigned long long)vm->gm->frames);
         return -1;
     }
-    struct native *s = meta_calloc(META_PAGING, 1, sizeof *s);
-    s->base = hfn_hpa(gmem_hfn(vm->gm, gfn(0)));
-    s->bytes = vm->gm->frames << PAGE_SHIFT;
-    vm->state = s;
+    n->base = hfn_hpa(gmem_hfn(vm->gm, gfn(0)));
+    n->bytes = vm->gm->frames << PAGE_SHIFT;
+    return 0;
+}
+
+static int init(struct mmu_vm *vm, char *err, size_t errlen)
+{
+    struct native n;
+    if (native_span(vm, &n, err, errlen) != 0)
+        return -1;
+    vm->state = meta_calloc(META_PAGING, 1, sizeof n);
+    *(struct native *)vm->state = n;
     return 0;
 }
 
@@ -45,34 +49,34 @@ ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
 }
 SLOW_INSTANCES(static, quick, quick)
 
-static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
+enum fix_result native_fix(struct mmu *m, const struct access *a, struct walk *w)
 {
     (void)m, (void)a, (void)w;
     __builtin_trap(); /* native walks never ask for a hypervisor */
 }
 
-static void guest_cr3(struct mmu *m, uint64_t cr3)
+void native_guest_cr3(struct mmu *m, uint64_t cr3)
 {
     m->levels = m->vm->levels;
-    m->root = cr3 & PTE_ADDR;
+    m->root = m->guest_root = cr3 & PTE_ADDR;
     mmu_load_tag(m, cr3);
 }
 
-static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
+void native_guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
 {
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
 }
 
-static void guest_touch(struct mmu *m, gfn_t g, bool write) { (void)m, (void)g, (void)write; }
+void native_guest_touch(struct mmu *m, gfn_t g, bool write) { (void)m, (void)g, (void)write; }
 
 /* Never called: the host does not move a machine's own memory (gmem_back_all). */
-static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
+void native_zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
     (void)first, (void)n;
     mmu_vm_flush_all(vm);
 }
 
-static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
+void native_table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)
 {
     (void)vm;
     *shadow = *nested = 0;
@@ -80,6 +84,6 @@ static void table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nes
 
 REGISTER(paging, native, .summary = "no VMM: the guest's tables are the hardware's", .init = init,
          .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,
-         .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = mmu_flush_va,
-         .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .zap = zap,
-         .table_bytes = table_bytes, .bare = true);
+         .fix = native_fix, .guest_cr3 = native_guest_cr3, .guest_invlpg = mmu_flush_va,
+         .guest_pt_write = native_guest_pt_write, .guest_touch = native_guest_touch,
+         .zap = native_zap, .table_bytes = native_table_bytes, .bare = true);

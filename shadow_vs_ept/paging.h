@@ -66,6 +66,7 @@ struct walk {
                        FIX_REFLECT */
     gpa_t gpa; /* address that had no nested translation; valid when WALK_EXIT of a nested walk */
     bool nested_fault; /* the exit is a nested-table fault */
+    bool fallback;     /* a walk the mechanism did not serve: made the ordinary way (dmt) */
     hpa_t page;        /* host-physical address of the effective page; valid when WALK_OK */
     unsigned size;     /* 0, 1, 2 = 4K, 2M, 1G: effective page; valid when WALK_OK */
     uint64_t flags;    /* TLB_*; valid when WALK_OK */

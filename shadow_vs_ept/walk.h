@@ -309,6 +309,15 @@ ALWAYS_INLINE bool ntlb_lookup(struct mmu *m, gpa_t gpa, struct nested *out)
     return true;
 }
 
+/* gpa has no nested translation. */
+ALWAYS_INLINE bool walk_nested_fault(struct walk *w, gpa_t gpa)
+{
+    w->status = WALK_EXIT;
+    w->nested_fault = true;
+    w->gpa = gpa;
+    return false;
+}
+
 /* Where a nested walk stands. */
 struct nested_walk {
     hpa_t table;
@@ -369,12 +378,8 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
     bool found = pwc == PWC_NONE && levels == 4
                      ? nested_steps(m, gpa, guest_level, w, &n, 4, pwc, cached, log)
                      : nested_steps(m, gpa, guest_level, w, &n, top, pwc, cached, log);
-    if (unlikely(!found)) {
-        w->status = WALK_EXIT;
-        w->nested_fault = true;
-        w->gpa = gpa;
-        return false;
-    }
+    if (unlikely(!found))
+        return walk_nested_fault(w, gpa);
     w->refs += levels - n.level + 1;
     w->refs_nested += levels - n.level + 1;
     /* The guest's own tables are read as if written (SDM vol. 3C, 29.3.5; APM vol. 2, 15.25.5). */
@@ -411,12 +416,8 @@ ALWAYS_INLINE bool walk_data(struct mmu *m, const struct access *a, struct walk 
     gpa_t byte = pte_leaf_addr(e, level) + (a->va & ((1ull << level_shift(level)) - 1));
     if (!translate(m, byte, 0, w, &n, pwc, cached, log))
         return false;
-    if (unlikely(a->store && !n.writable)) {
-        w->status = WALK_EXIT;
-        w->nested_fault = true;
-        w->gpa = byte;
-        return false;
-    }
+    if (unlikely(a->store && !n.writable))
+        return walk_nested_fault(w, byte);
     if (unlikely(a->store && !n.dirty))
         mark(m, byte, true);
     walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,

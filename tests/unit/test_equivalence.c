@@ -3,7 +3,9 @@
  * One random program of guest operations runs on many machines: every strategy, with different
  * TLBs, walk caches, tags and host pages, and with a host that moves frames below it. Whatever the
  * guest sees (results of its requests, faults and their error codes, contents, the accessed and
- * dirty bits of its tables) must be as on the plainest machine: native, one small TLB.
+ * dirty bits of its tables) must be as on the plainest machine: native, one small TLB. Which frames its
+ * kernel takes is compared too, among the machines with TEA registers and among those without:
+ * with them it reserves frames for tables.
  *
  * Nor can its program tell on how many vCPUs its processes and threads run: each vCPU has a TLB of its
  * own, and only shootdowns keep it from what is no longer so. How much the kernel invalidates does
@@ -41,6 +43,8 @@ struct program_state {
     int pid;
     unsigned nlive, step;
     uint64_t seen, log[MAX_STEPS], invalidated[MAX_STEPS];
+    uint64_t frames, place[MAX_STEPS]; /* where pages are */
+    bool teas;                         /* the machine has TEA registers */
     struct space space[MAX_PIDS];
 };
 
@@ -48,6 +52,11 @@ static void see(struct program_state *p, uint64_t what)
 {
     p->seen = (p->seen ^ what) * 0x9e3779b97f4a7c15ull;
     p->seen ^= p->seen >> 29;
+}
+
+static void see_frame(struct program_state *p, uint64_t f)
+{
+    p->frames = (p->frames ^ f) * 0x9e3779b97f4a7c15ull;
 }
 
 static struct space *here(struct program_state *p) { return &p->space[p->pid]; }
@@ -177,7 +186,7 @@ static void move(struct program_state *p)
     uint64_t n = 1 + draw(p, 24), first = draw(p, g->frames / 2);
     static unsigned char saved[24][PAGE_SIZE];
     bool was[24] = {0};
-    if (strcmp(p->u->hw->cfg->paging, "native") == 0)
+    if (g->fixed)
         return;
     for (uint64_t i = 0; i < n; i++) {
         was[i] = gmem_state(g, gfn(first + i)) == PG_RESIDENT;
@@ -197,7 +206,8 @@ static void move(struct program_state *p)
 static void see_page(void *ctx, int pid, gva_t va, gfn_t g, unsigned order, uint64_t pte)
 {
     struct program_state *p = ctx;
-    see(p, (uint64_t)pid << 48 | va), see(p, g.n << 8 | order);
+    see(p, (uint64_t)pid << 48 | va), see(p, order), see_frame(p, g.n);
+    pte &= ~PTE_ADDR;
     see(p, pte & PTE_G ? pte & ~(PTE_A | PTE_D) : pte);
 }
 
@@ -240,6 +250,7 @@ static void random_program(struct program_state *p, unsigned steps)
         if (p->step % 50 == 0 || p->step + 1 == steps)
             gk_for_each_page(h->kernel, see_page, p);
         p->log[p->step] = p->seen;
+        p->place[p->step] = p->frames;
         const char *why = p->step % 100 == 99 ? model_check(h) : NULL;
         if (why)
             fail_msg("step %u: %s", p->step, why);
@@ -282,6 +293,7 @@ static void run_on(const struct machine *m, unsigned vcpus, uint64_t seed, unsig
     if (setjmp(h->end) == 0) {
         assert_int_equal(model_boot(h, &cfg, &res, err, sizeof err), NB_OK);
         p->u = &h->user;
+        p->teas = h->mvm->paging->tea_registers != NULL;
         random_program(p, steps);
     }
     if (res.outcome != OUTCOME_OK)
@@ -353,6 +365,18 @@ static const struct machine machines[] = {
     {"ept-flat", "skx", -1, -1, PAGES_THP, 4},
     {"ept-flat", "zen3", -1, 0, PAGES_2M, 4},
     {"ept-flat", "icx", 1, -1, PAGES_4K, 5},
+    {"dmt-native", "plain", 0, 1, PAGES_4K, 4},
+    {"dmt-native", "skx", -1, -1, PAGES_4K, 5},
+    {"dmt-native", "zen3", 1, -1, PAGES_4K, 4},
+    {"dmt", "plain", 0, 1, PAGES_4K, 4},
+    {"dmt", "skx", -1, -1, PAGES_THP, 5},
+    {"dmt", "zen3", -1, 0, PAGES_2M, 4},
+    {"dmt registers=2", "dmt-ref", 1, 1, PAGES_4K, 4},
+    {"pvdmt", "plain", 0, 1, PAGES_4K, 4},
+    {"pvdmt", "skx", -1, -1, PAGES_THP, 4},
+    {"pvdmt", "zen3", -1, 0, PAGES_2M, 4},
+    {"pvdmt", "icx", 1, -1, PAGES_4K, 5},
+    {"pvdmt registers=3", "zen4", -1, -1, PAGES_THP, 5},
     {"ept-kvm", "plain", 0, 1, PAGES_4K, 4},
     {"ept-kvm", "skx", -1, -1, PAGES_4K, 4},
     {"ept-kvm", "zen3", -1, -1, PAGES_THP, 4},
@@ -371,18 +395,20 @@ static void compare(const uint64_t *a, const uint64_t *b, const char *who, uint6
 {
     for (unsigned k = 0; k < STEPS; k++)
         if (a[k] != b[k])
-            fail_msg("seed %u: the %s sees a difference at step %u: %s, %s, %u vCPUs",
-                     (unsigned)seed, who, k, m->paging, m->cpu, vcpus);
+            fail_msg("seed %u: the %s differs at step %u: %s, %s, %u vCPUs", (unsigned)seed, who, k,
+                     m->paging, m->cpu, vcpus);
 }
 
 static void a_guest_sees_the_same_on_every_machine(void **state)
 {
     (void)state;
-    static struct program_state reference, p;
+    static struct program_state reference, teas, p;
     for (unsigned n = 0; n < 2 * SEEDS; n++) {
         struct machine plainest = machines[0];
         plainest.levels = 4 + n % 2;
         run_on(&plainest, 1, n, STEPS, &reference);
+        plainest.paging = "dmt-native";
+        run_on(&plainest, 1, n, STEPS, &teas);
         for (unsigned i = 1; i < ARRAY_SIZE(machines); i++) {
             const struct machine *m = &machines[i];
             if (m->levels != plainest.levels)
@@ -390,6 +416,7 @@ static void a_guest_sees_the_same_on_every_machine(void **state)
             run_on(m, 1, n, STEPS, &p);
             compare(p.log, reference.log, "program", n, m, 1);
             compare(p.invalidated, reference.invalidated, "kernel", n, m, 1);
+            compare(p.place, p.teas ? teas.place : reference.place, "kernel's choice", n, m, 1);
         }
     }
 }

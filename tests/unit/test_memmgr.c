@@ -162,6 +162,58 @@ static void the_host_limit_is_a_result(void **state)
     host_free(h);
 }
 
+/* Frames made consecutive keep their contents, and their neighbours their blocks. */
+static void placed_frames_are_consecutive(void **state)
+{
+    static const enum page_mode modes[] = {PAGES_4K, PAGES_2M, PAGES_THP};
+    (void)state;
+    for (unsigned k = 0; k < ARRAY_SIZE(modes); k++) {
+        struct host *h = new_host(64ull << 20);
+        struct gmem *g = gmem_new(h, 16ull << 20, modes[k], &ops, NULL);
+        /* From the last to the first: no two neighbours are consecutive in the host. */
+        for (unsigned i = 1500; i-- > 500;)
+            if (i % 3) {
+                assert_int_equal(gmem_fault(g, gfn(i)), GMEM_OK);
+                memset(gmem_ptr(g, gfn_gpa(gfn(i))), (int)i & 255, 16);
+            }
+        assert_true(gmem_place(g, gfn(600), 700)); /* across 2 MiB borders: 512..1535 */
+        assert_null(gmem_check(g));
+        for (unsigned i = 600; i < 1300; i++)
+            assert_int_equal(gmem_hfn(g, gfn(i)).n, gmem_hfn(g, gfn(600)).n + (i - 600));
+        for (unsigned i = 500; i < 1500; i++)
+            if (i % 3)
+                assert_int_equal(*(unsigned char *)gmem_ptr(g, gfn_gpa(gfn(i))), i & 255);
+        assert_int_equal(gmem_order(g, gfn(700)), modes[k] == PAGES_4K ? 0 : 9);
+        uint64_t used = host_used(h, FRAME_GUEST);
+        assert_int_equal(used, g->resident);
+        unsigned before = zapped;
+        assert_true(gmem_place(g, gfn(610), 20)); /* they are: nothing to do */
+        assert_int_equal(zapped, before);
+        assert_int_equal(host_used(h, FRAME_GUEST), used);
+        gmem_free(g);
+        assert_int_equal(host_free_frames(h), (64ull << 8) - 1);
+        assert_null(host_check(h));
+        host_free(h);
+    }
+}
+
+/* 767 frames: 512 consecutive ones are there once, not twice. */
+static void a_place_that_is_not_there_changes_nothing(void **state)
+{
+    (void)state;
+    struct host *h = new_host(768 * PAGE_SIZE);
+    struct gmem *g = gmem_new(h, 8ull << 20, PAGES_4K, &ops, NULL);
+    for (unsigned i = 0; i < 400; i++)
+        assert_int_equal(gmem_fault(g, gfn(2 * i % 801)), GMEM_OK);
+    uint64_t resident = g->resident;
+    assert_false(gmem_place(g, gfn(0), 600));
+    assert_int_equal(g->resident, resident);
+    assert_null(gmem_check(g));
+    gmem_free(g);
+    assert_int_equal(host_free_frames(h), 767);
+    host_free(h);
+}
+
 static void sizes_parse(void **state)
 {
     (void)state;
@@ -188,6 +240,8 @@ int main(void)
         cmocka_unit_test(hostile_sizes_are_refused),
         cmocka_unit_test(a_large_block_splits_when_part_of_it_goes),
         cmocka_unit_test(the_host_limit_is_a_result),
+        cmocka_unit_test(placed_frames_are_consecutive),
+        cmocka_unit_test(a_place_that_is_not_there_changes_nothing),
         cmocka_unit_test(sizes_parse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
