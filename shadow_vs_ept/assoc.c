@@ -21,10 +21,11 @@ void assoc_init(struct assoc *a, const struct geometry *g)
     a->set_bits = (uint8_t)__builtin_ctz(n);
     a->xor_index = g->index == INDEX_XOR && n > 1;
     a->plru = g->policy == POLICY_PLRU && g->ways > 1;
+    a->simple = !a->plru && !a->xor_index && g->ways <= ORDER_WAYS ? (uint8_t)g->ways : 0;
     a->head_bytes = assoc_head_bytes(g->ways);
     a->head = meta_calloc_aligned(META_MMU, (size_t)n * a->head_bytes, 64);
     a->entry = meta_calloc_aligned(META_MMU, (size_t)g->entries * sizeof *a->entry, 64);
-    if (!a->plru && g->ways > ASSOC_NIBBLES)
+    if (!a->plru && g->ways > ORDER_WAYS)
         a->link = meta_calloc(META_MMU, g->entries, sizeof *a->link);
     for (uint32_t i = 0; a->link && i < g->entries; i++) {
         uint32_t way = i % g->ways;
@@ -42,20 +43,24 @@ void assoc_fini(struct assoc *a)
             meta_free(META_MMU, parts[i]);
 }
 
-/* Of an empty set: any order will do, but the same on each run. */
-static uint64_t first_order(const struct assoc *a)
-{
-    return a->plru || a->link ? 0 : 0xfedcba9876543210ull & ~0ull >> (64 - 4 * a->ways);
-}
-
 /* The entries stay: nothing finds them without their tags. */
 void assoc_clear(struct assoc *a)
 {
     for (size_t set = 0; a->ways && set < sets(a); set++) {
         struct assoc_head *h = assoc_head(a, (uint32_t)set);
-        h->order = first_order(a);
+        h->order = a->plru || a->link ? 0 : order_first(a->ways);
         memset(h->tag, 0, 2 * padded(a->ways));
     }
+}
+
+uint64_t *assoc_get_any(struct assoc *a, uint64_t idx, uint64_t key)
+{
+    return assoc_get_in(a, assoc_at(a, idx, 0), key, 0);
+}
+
+void assoc_put_any(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)
+{
+    assoc_put_in(a, assoc_at(a, idx, 0), key, val, 0);
 }
 
 /* ---- removal ---- */
@@ -104,11 +109,8 @@ static void take_out(struct assoc *a, uint32_t set, uint32_t way)
     a->entry[(size_t)set * a->ways + way] = (struct assoc_entry){0, 0};
     if (a->link)
         ring_make_oldest(h, a->link + (size_t)set * a->ways, way);
-    else if (!a->plru) {
-        uint32_t at = assoc_place(h->order, way);
-        uint64_t newer = h->order & ((1ull << at) - 1), older = h->order & ~0xfull << at;
-        h->order = newer | older >> 4 | (uint64_t)way << (4 * (a->ways - 1));
-    }
+    else if (!a->plru)
+        h->order = order_drop(h->order, way, a->ways);
 }
 
 void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t val, uint64_t ctx),

@@ -10,9 +10,8 @@
  * so that sets of up to 12 ways are searched in half a cache line, by two vector compares. A hash
  * is not the key: a way counts as found only when its whole key is equal.
  *
- * LRU. Up to 16 ways, order is a permutation of the ways, four bits each, the latest used in the
- * lowest ones: a use moves four bits, never an entry. Above, its low 16 bits are the latest used
- * way and link[] makes the ways a ring in order of use; the one before the latest is the oldest.
+ * LRU. Up to 16 ways, order is that of order.h. Above, it is the latest used way, and link[] makes
+ * the ways a ring in order of use; the one before the latest is the oldest.
  * PLRU. order holds tree-PLRU's node bits (one a node, pointing away from the last use); when
  * ways = 3 x 2^k the set is three such trees, bits 62..63 are the tree used last, and the victim
  * tree is the one after it (TLB;DR, USENIX Security 2022: "(MRU+1)%3 PLRU4"). An empty way is
@@ -32,6 +31,7 @@
 
 #include "base/base.h"
 #include "shadow_vs_ept/cpu.h"
+#include "shadow_vs_ept/order.h"
 
 struct assoc_entry {
     uint64_t key, val;
@@ -44,14 +44,13 @@ struct assoc_head {
     uint16_t tag[];
 };
 
-enum { ASSOC_NIBBLES = 16 }; /* ways whose order fits one word */
-
 struct assoc {
     unsigned char *head; /* sets x head_bytes: struct assoc_head */
     struct assoc_entry *entry;
-    struct assoc_link *link; /* LRU of more than ASSOC_NIBBLES ways, else NULL */
+    struct assoc_link *link; /* LRU of more than ORDER_WAYS ways, else NULL */
     uint32_t ways, set_mask, head_bytes;
     uint8_t set_bits;
+    uint8_t simple; /* ways, when assoc_at() may be told them */
     bool xor_index, plru;
 };
 
@@ -64,6 +63,9 @@ void assoc_drop(struct assoc *a, bool (*drop)(uint64_t key, uint64_t val, uint64
                 uint64_t ctx);
 /* Drop one entry if it is there. */
 void assoc_del(struct assoc *a, uint64_t idx, uint64_t key);
+/* assoc_get() and assoc_put() for any array, out of line. */
+uint64_t *assoc_get_any(struct assoc *a, uint64_t idx, uint64_t key);
+void assoc_put_any(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val);
 /* PLRU bookkeeping, out of line: note a use of `way`; choose a victim. */
 void assoc_plru_use(struct assoc *a, uint32_t set, uint32_t way);
 uint32_t assoc_plru_victim(const struct assoc *a, uint32_t set);
@@ -95,8 +97,8 @@ struct assoc_ref {
     uint32_t ways, set;
 };
 
-/* The set of idx. `simple`, here and below: the ways, a constant, of an array known to be LRU with
- * modulo index and at most ASSOC_NIBBLES ways (assoc_is_simple); 0 = ask the array. */
+/* The set of idx. `simple`, here and below: the ways, a constant, of an array known to be simple: LRU
+ * with modulo index and at most ORDER_WAYS ways; 0 = ask the array. */
 static inline __attribute__((always_inline)) struct assoc_ref
 assoc_at(const struct assoc *a, uint64_t idx, const uint32_t simple)
 {
@@ -105,11 +107,6 @@ assoc_at(const struct assoc *a, uint64_t idx, const uint32_t simple)
     size_t bytes = simple ? assoc_head_bytes(simple) : a->head_bytes;
     return (struct assoc_ref){(struct assoc_head *)(void *)(a->head + set * bytes),
                               a->entry + (size_t)set * ways, ways, set};
-}
-
-static inline bool assoc_is_simple(const struct assoc *a, uint32_t ways)
-{
-    return a->ways == ways && ways <= ASSOC_NIBBLES && !a->plru && !a->xor_index;
 }
 
 /* Multiplicative hashing (Knuth, TAOCP vol. 3, 6.4): the top bits of key x 2^64 / golden ratio. */
@@ -153,24 +150,7 @@ static inline __attribute__((always_inline)) uint32_t assoc_way(struct assoc_ref
     return s.ways;
 }
 
-/* Bit number of the four bits of `order` that name `way`. The lowest zero nibble of x is found by
- * the borrow of x - 1 in each nibble, exact up to the first. */
-static inline uint32_t assoc_place(uint64_t order, uint32_t way)
-{
-    const uint64_t ones = 0x1111111111111111ull;
-    uint64_t x = order ^ way * ones;
-    return (uint32_t)__builtin_ctzll((x - ones) & ~x & ones << 3) & ~3u;
-}
-
-/* Make `way` the latest: those used after it move up by four bits. */
-static inline uint64_t assoc_latest(uint64_t order, uint32_t way)
-{
-    uint32_t at = assoc_place(order, way);
-    uint64_t newer = order & ((1ull << at) - 1), older = order & ~0xfull << at;
-    return older | newer << 4 | way;
-}
-
-/* The same in the ring of a wide set whose links are l. */
+/* Make `way` the latest in the ring of a wide set whose links are l. */
 void assoc_ring_use(struct assoc_head *h, struct assoc_link *l, uint32_t way);
 
 static inline __attribute__((always_inline)) void assoc_use(struct assoc *a, struct assoc_ref s,
@@ -181,7 +161,7 @@ static inline __attribute__((always_inline)) void assoc_use(struct assoc *a, str
     else if (!simple && unlikely(a->link != NULL))
         assoc_ring_use(s.head, a->link + (size_t)s.set * s.ways, way);
     else if ((s.head->order & 15) != way)
-        s.head->order = assoc_latest(s.head->order, way);
+        s.head->order = order_use(s.head->order, way);
 }
 
 /* Value of `key` in set s, counted as a use; NULL when absent. The pointer is valid until the next
@@ -196,9 +176,12 @@ assoc_get_in(struct assoc *a, struct assoc_ref s, uint64_t key, const uint32_t s
     return &s.entry[way].val;
 }
 
-static inline uint64_t *assoc_get(struct assoc *a, uint64_t idx, uint64_t key)
+/* Most walk caches are simple ones of four ways. */
+static inline __attribute__((always_inline)) uint64_t *assoc_get(struct assoc *a, uint64_t idx,
+                                                                 uint64_t key)
 {
-    return assoc_get_in(a, assoc_at(a, idx, 0), key, 0);
+    return a->simple == 4 ? assoc_get_in(a, assoc_at(a, idx, 4), key, 4)
+                          : assoc_get_any(a, idx, key);
 }
 
 /* Value of `key` without counting a use. */
@@ -221,8 +204,8 @@ assoc_replace(struct assoc *a, struct assoc_ref s, const uint32_t simple)
         way = a->link[(size_t)s.set * s.ways + (uint16_t)s.head->order].newer;
         s.head->order = way;
     } else {
-        way = (uint32_t)(s.head->order >> (4 * (s.ways - 1))) & 15;
-        s.head->order = (s.head->order << 4 | way) & ~0ull >> (64 - 4 * s.ways);
+        way = order_oldest(s.head->order, s.ways);
+        s.head->order = order_turn(s.head->order, s.ways);
     }
     return way;
 }
@@ -236,9 +219,13 @@ assoc_put_in(struct assoc *a, struct assoc_ref s, uint64_t key, uint64_t val, co
     s.entry[way] = (struct assoc_entry){key, val};
 }
 
-static inline void assoc_put(struct assoc *a, uint64_t idx, uint64_t key, uint64_t val)
+static inline __attribute__((always_inline)) void assoc_put(struct assoc *a, uint64_t idx,
+                                                            uint64_t key, uint64_t val)
 {
-    assoc_put_in(a, assoc_at(a, idx, 0), key, val, 0);
+    if (a->simple == 4)
+        assoc_put_in(a, assoc_at(a, idx, 4), key, val, 4);
+    else
+        assoc_put_any(a, idx, key, val);
 }
 
 #endif

@@ -1,10 +1,11 @@
 /* dcache.h: a data cache as table reads and data accesses see it: tags of 64-byte lines, true LRU.
  *
- * A set is its tags in order of use, the latest first, 32 bits each: a set of 16 ways is one cache
- * line of the machine we run on, which is what makes a 22 MiB cache cheap to model. set = line mod
- * sets, tag = line / sets + 1 (0 = empty): with the 64 sets that cpu.c asks for, 32 bits hold the
- * tag of any line of the largest host, 16 TiB. Tags are padded with empty ones to a multiple of
- * eight a set, so that they compare by vector.
+ * A set is its tags, 32 bits each, and, up to 16 ways, their order of use in one word (order.h): a
+ * miss writes one tag and that word. A set of 12 ways is one cache line of the machine we run on,
+ * which is what makes a 22 MiB cache cheap to model. Above 16 ways the tags themselves stand in
+ * order of use, the latest first. set = line mod sets, tag = line / sets + 1 (0 = empty): with the
+ * 64 sets that cpu.c asks for, 32 bits hold the tag of any line of the largest host, 16 TiB. Tags
+ * are padded with empty ones to a multiple of four a set, so that they compare by vector.
  */
 #ifndef NB_PAGING_DCACHE_H
 #define NB_PAGING_DCACHE_H
@@ -17,10 +18,11 @@
 #include "base/addr.h"
 #include "base/base.h"
 #include "shadow_vs_ept/cpu.h"
+#include "shadow_vs_ept/order.h"
 
 struct dcache {
-    uint32_t *tag; /* sets x stride */
-    uint32_t ways, stride, set_mask;
+    unsigned char *set; /* sets x stride bytes: `padded` tags, then the order */
+    uint32_t ways, padded, stride, set_mask;
     uint8_t set_bits;
 };
 
@@ -29,68 +31,52 @@ void dcache_init(struct dcache *, const struct geometry *g);
 void dcache_fini(struct dcache *);
 void dcache_clear(struct dcache *);
 
-/* Position of tag among the stride tags at t; stride when it is not there. */
-static inline __attribute__((always_inline)) uint32_t dcache_find(const uint32_t *t,
-                                                                  uint32_t stride, uint32_t tag)
+/* Which of the n tags at t, n a multiple of four up to 16, equal `tag`: a bit each. */
+static inline __attribute__((always_inline)) uint32_t dcache_match(const uint32_t *t, uint32_t n,
+                                                                   uint32_t tag)
 {
-    uint32_t i = 0;
 #ifdef __SSE2__
-    const __m128i key = _mm_set1_epi32((int)tag);
+    const __m128i k = _mm_set1_epi32((int)tag), zero = _mm_setzero_si128();
     const __m128i *v = (const __m128i *)(const void *)t;
-    for (; i < stride; i += 8, v += 2) {
-        __m128i lo = _mm_cmpeq_epi32(_mm_load_si128(v), key),
-                hi = _mm_cmpeq_epi32(_mm_load_si128(v + 1), key);
-        int hit = _mm_movemask_epi8(_mm_packs_epi32(lo, hi));
-        if (hit)
-            return i + (uint32_t)__builtin_ctz((unsigned)hit) / 2;
-    }
+    __m128i a = _mm_cmpeq_epi32(_mm_load_si128(v), k), b = zero, c = zero, d = zero;
+    if (n > 4)
+        b = _mm_cmpeq_epi32(_mm_load_si128(v + 1), k);
+    if (n > 8)
+        c = _mm_cmpeq_epi32(_mm_load_si128(v + 2), k);
+    if (n > 12)
+        d = _mm_cmpeq_epi32(_mm_load_si128(v + 3), k);
+    return (uint32_t)_mm_movemask_epi8(
+        _mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d)));
 #else
-    while (i < stride && t[i] != tag)
-        i++;
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < n; i++)
+        mask |= (uint32_t)(t[i] == tag) << i;
+    return mask;
 #endif
-    return i;
 }
 
-/* Move t[0 .. n - 1] up by one, over t[n], and put tag first. By vector, from the end: what the last
- * one takes along beyond t[n] is put back. */
-static inline __attribute__((always_inline)) void dcache_to_front(uint32_t *t, uint32_t n,
-                                                                  uint32_t tag)
-{
-#ifdef __SSE2__
-    /* Lanes of the vector that holds t[n]: those up to n change. */
-    const __m128i lane = _mm_set_epi32(3, 2, 1, 0);
-    uint32_t k = n & ~3u;
-    __m128i *v = (__m128i *)(void *)(t + k), old = _mm_load_si128(v);
-    __m128i keep = _mm_cmpgt_epi32(lane, _mm_set1_epi32((int)(n & 3)));
-    __m128i first = k ? _mm_loadu_si128((const __m128i *)(const void *)(t + k - 1))
-                      : _mm_or_si128(_mm_slli_si128(old, 4), _mm_cvtsi32_si128((int)tag));
-    _mm_store_si128(v, _mm_or_si128(_mm_and_si128(keep, old), _mm_andnot_si128(keep, first)));
-    for (; k > 4; k -= 4)
-        _mm_store_si128((__m128i *)(void *)(t + k - 4),
-                        _mm_loadu_si128((const __m128i *)(const void *)(t + k - 5)));
-    if (k == 4) {
-        v = (__m128i *)(void *)t;
-        _mm_store_si128(
-            v, _mm_or_si128(_mm_slli_si128(_mm_load_si128(v), 4), _mm_cvtsi32_si128((int)tag)));
-    }
-#else
-    memmove(t + 1, t, 4 * n);
-    t[0] = tag;
-#endif
-}
+/* More than 16 ways. */
+bool dcache_access_wide(const struct dcache *, uint32_t *t, uint32_t tag);
 
 /* One access to host-physical address a: true on a hit; a missing line is brought in. */
 static inline __attribute__((always_inline)) bool dcache_access(struct dcache *c, hpa_t a)
 {
     uint64_t line = a >> 6;
-    uint32_t *t = c->tag + (line & c->set_mask) * c->stride,
-             tag = (uint32_t)(line >> c->set_bits) + 1;
-    if (t[0] == tag)
+    unsigned char *set = c->set + (line & c->set_mask) * c->stride;
+    uint32_t *t = (uint32_t *)(void *)set, tag = (uint32_t)(line >> c->set_bits) + 1;
+    if (unlikely(c->ways > ORDER_WAYS))
+        return dcache_access_wide(c, t, tag);
+    uint64_t *order = (uint64_t *)(void *)(t + c->padded);
+    uint32_t hit = dcache_match(t, c->padded, tag);
+    if (hit) {
+        uint32_t way = (uint32_t)__builtin_ctz(hit);
+        if ((*order & 15) != way)
+            *order = order_use(*order, way);
         return true;
-    uint32_t i = dcache_find(t, c->stride, tag);
-    bool hit = i < c->ways;
-    dcache_to_front(t, hit ? i : c->ways - 1, tag);
-    return hit;
+    }
+    t[order_oldest(*order, c->ways)] = tag;
+    *order = order_turn(*order, c->ways);
+    return false;
 }
 
 #endif

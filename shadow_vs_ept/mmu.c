@@ -160,20 +160,32 @@ static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsign
     return w.page | w.flags;
 }
 
-/* A miss in both levels: the value a walk gives, now in both. */
-static __attribute__((noinline)) uint64_t fetch(struct mmu *m, gva_t va, unsigned store,
-                                                unsigned *size)
+uint64_t mmu_fetch(struct mmu *m, gva_t va, unsigned store)
 {
     struct walk w;
-    bool first = miss(m, va, store, &w);
+    bool first = miss(m, va, store, &w), alone = first && m->only_size == w.size;
     uint64_t val = w.page | w.flags;
-    *size = w.size;
-    if (first && m->only_size == w.size && !(val & TLB_G)) {
+    if (likely(alone && w.size == 0 && !(val & TLB_G)))
+        return val;
+    if (alone && !(val & TLB_G)) {
         insert(m, m->l1[w.size], va, w.size, val);
         insert(m, m->l2[w.size], va, w.size, val);
     } else
         fill(m, va, w.size, val);
-    return val;
+    return val | FETCH_DONE | (uint64_t)w.size << FETCH_SIZE;
+}
+
+/* What mmu_fetch() gave, now in both levels. */
+static uint64_t take(struct mmu *m, gva_t va, uint64_t fetched, unsigned *size)
+{
+    if (fetched & FETCH_DONE) {
+        *size = fetched >> FETCH_SIZE & 3;
+        return fetched & ~(FETCH_DONE | 3ull << FETCH_SIZE);
+    }
+    *size = 0;
+    insert(m, m->l1[0], va, 0, fetched);
+    insert(m, m->l2[0], va, 0, fetched);
+    return fetched;
 }
 
 /* The value of the entry for va, found or fetched. Any mixture of page sizes, any geometry. */
@@ -191,7 +203,7 @@ static __attribute__((noinline)) uint64_t find(struct mmu *m, gva_t va, unsigned
         return val;
     }
     m->c.tlb_l2_misses++;
-    return fetch(m, va, store, size);
+    return take(m, va, mmu_fetch(m, va, store), size);
 }
 
 /* No TLB entry is for an address that is not canonical, but a key holds 57 bits of it: it must not
@@ -213,8 +225,8 @@ hpa_t mmu_access_any(struct mmu *m, gva_t va, unsigned store, uint64_t val, bool
         if (unlikely(va >> 47) && !canonical(va, m->vm->levels))
             not_canonical(m, &(struct access){.va = va, .store = store});
         val = find(m, va, store, &size);
-    } else if (!val)
-        val = fetch(m, va, store, &size);
+    } else if (!val || (val & FETCH_DONE))
+        val = take(m, va, val ? val : mmu_fetch(m, va, store), &size);
     if (unlikely(!slow_allows(val, store)))
         val = assist(m, va, &size);
     return slow_remember(m, va, size, val, m->hot.mru_shift);
@@ -252,7 +264,7 @@ static void slow_no_l1_cached(struct mmu *m, gva_t va, unsigned store)
 
 static bool has_shape(const struct mmu *m, uint32_t w1, uint32_t w2)
 {
-    return m->l1[0] && m->l2[0] && assoc_is_simple(m->l1[0], w1) && assoc_is_simple(m->l2[0], w2);
+    return m->l1[0] && m->l2[0] && m->l1[0]->simple == w1 && m->l2[0]->simple == w2;
 }
 
 /* Walks are of the kind that quick walks know. */

@@ -216,10 +216,10 @@ void mmu_choose_slow(struct mmu *, bool cached, bool quick);
 /* The data caches serve host-physical address a: 0 = L1 .. 3 = memory. */
 static inline unsigned cache_access(struct mmu *m, hpa_t a)
 {
-    unsigned level = 0;
-    while (level < 3 && !(m->cache[level].ways && dcache_access(&m->cache[level], a)))
-        level++;
-    return level;
+    for (unsigned level = 0; level < 3; level++)
+        if (m->cache[level].ways && dcache_access(&m->cache[level], a))
+            return level;
+    return 3;
 }
 
 /* NULL, or a sentence naming what is broken: a key twice in an array, an empty way before a used

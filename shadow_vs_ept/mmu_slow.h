@@ -12,14 +12,20 @@
 
 #define SLOW_INLINE static inline __attribute__((always_inline))
 
-/* A user's data access with mmu_access_any()'s knowledge: val is its TLB entry, or 0 when the
- * lookups, already counted, found none; `looked_up` false: nothing has been done yet. */
+/* A miss in both levels: the value a walk gives, which the caller enters in both. One that is not of
+ * the kind this file knows is there already; that and its size stand in bits no TLB entry has. */
+uint64_t mmu_fetch(struct mmu *, gva_t, unsigned store);
+#define FETCH_DONE (1ull << 9)
+#define FETCH_SIZE 10 /* two bits */
+
+/* The program's access, by all means. `looked_up`: the lookups have been made and counted, and found
+ * val, or 0 = nothing, or mmu_fetch() gave it. */
 hpa_t mmu_access_any(struct mmu *, gva_t, unsigned store, uint64_t val, bool looked_up);
 
 SLOW_INLINE bool slow_allows(uint64_t val, unsigned store)
 {
     const uint64_t need = store ? TLB_STORE : TLB_U;
-    return (val & need) == need;
+    return (val & (need | FETCH_DONE)) == need;
 }
 
 /* The access has entry `val` of `size`: remember it as the most recent. Its host-physical address.
@@ -35,7 +41,8 @@ SLOW_INLINE hpa_t slow_remember(struct mmu *m, gva_t va, unsigned size, uint64_t
     return hpa;
 }
 
-/* The entry for va, found or brought in; 0: it is in neither level, and `quick` did not do. */
+/* The entry for va, found or brought in; 0: it is in neither level, and `quick` did not do. `quick`
+ * NULL: mmu_fetch(). */
 SLOW_INLINE uint64_t slow_find(struct mmu *m, gva_t va, unsigned store, const uint32_t w1,
                                const uint32_t w2, const quick_fn quick)
 {
@@ -53,8 +60,8 @@ SLOW_INLINE uint64_t slow_find(struct mmu *m, gva_t va, unsigned store, const ui
         return val;
     }
     m->c.tlb_l2_misses++;
-    val = quick ? quick(m, va, store) : 0;
-    if (likely(val)) {
+    val = quick ? quick(m, va, store) : mmu_fetch(m, va, store);
+    if (likely(val && !(val & FETCH_DONE))) {
         assoc_put_in(l1, s1, key, val, w1);
         assoc_put_in(l2, s2, key, val, w2);
     }
@@ -67,7 +74,7 @@ SLOW_INLINE hpa_t slow_access(struct mmu *m, gva_t va, unsigned store, const uin
     if (unlikely(va >> 47 || m->only_size != 0))
         return mmu_access_any(m, va, store, 0, false);
     uint64_t val = slow_find(m, va, store, w1, w2, quick);
-    if (unlikely(!slow_allows(val, store))) /* 0 allows nothing */
+    if (unlikely(!slow_allows(val, store))) /* 0 allows nothing, nor what is DONE */
         return mmu_access_any(m, va, store, val, true);
     return slow_remember(m, va, 0, val, mru_shift);
 }
