@@ -29,8 +29,9 @@ static const char *const basis_names[] = {"model", "stand-in", "events"};
 
 /* ---- points ---- */
 
-static void add_point(struct check *c, const char *what, va_list ap, char *expected, json_t *got,
-                      const bool *holds)
+__attribute__((format(printf, 2, 0))) static void add_point(struct check *c, const char *what,
+                                                            va_list ap, char *expected, json_t *got,
+                                                            const bool *holds)
 {
     char *text = vstrf(what, ap);
     json_array_append_new(c->points,
