@@ -199,8 +199,10 @@ int u_exit(struct user *u, int pid) { return back(u, gk_exit(machine(u)->kernel,
 int u_switch(struct user *u, int pid) { return back(u, gk_switch(machine(u)->kernel, pid)); }
 void u_cpu(struct user *u, unsigned cpu)
 {
+    const struct mmu *was = machine(u)->mmu;
     gk_run_on(machine(u)->kernel, cpu);
-    back(u, GK_OK);
+    if (machine(u)->mmu != was)
+        back(u, GK_OK);
 }
 
 gva_t u_alloc(struct user *u, uint64_t len)

@@ -7,7 +7,7 @@
  *   - A process that ends while it runs is ended after the switch to the next one: one CR3 load, as
  *     in a kernel whose exit path switches once.
  *   - Threads share their process's address space and its CR3: switching between them costs
- * nothing.
+ *     nothing. With more than one vCPU, thread t runs t vCPUs after its process's.
  *   - A map replaces what lies under it, as MAP_FIXED does; the unmap is asked only if needed.
  *   - File mappings are anonymous memory: their contents do not matter here.
  *   - discard is an unmap and a map of the same range, read-write and private, which is what
@@ -165,6 +165,12 @@ static void switch_to(struct user *u, struct replay *r, uint32_t pid)
     leave(u, r);
 }
 
+/* Accesses that follow are this thread's of the current process. */
+static void run_thread(struct user *u, struct replay *r, uint32_t tid)
+{
+    u_cpu(u, *slot(u, r, r->current) - 1 + tid);
+}
+
 static void end_process(struct user *u, struct replay *r, uint32_t pid)
 {
     uint32_t *s = slot(u, r, pid);
@@ -195,8 +201,11 @@ static void process_event(struct user *u, struct replay *r, const struct trace_e
         exec(u);
     else if (e->kind == TRACE_THREAD)
         r->stats.threads++;
-    else if (e->kind == TRACE_SWITCH && (e->pid != r->current || r->leaving))
-        switch_to(u, r, e->pid);
+    else if (e->kind == TRACE_SWITCH) {
+        if (e->pid != r->current || r->leaving)
+            switch_to(u, r, e->pid);
+        run_thread(u, r, e->tid);
+    }
 }
 
 static void handle(struct user *u, struct replay *r, const struct trace_event *e)

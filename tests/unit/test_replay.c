@@ -64,7 +64,7 @@ struct ended {
     int code;        /* of the trace: 0 or 65 */
     char error[640]; /* likewise */
     struct replay_stats stats;
-    struct counters total;
+    struct counters total, vcpu[4];
 };
 
 static void save(const struct item *it, size_t n)
@@ -83,7 +83,7 @@ static void save(const struct item *it, size_t n)
     assert_int_equal(trace_finish(w, err, sizeof err), 0);
 }
 
-static struct ended run(const struct item *it, size_t n, unsigned levels)
+static struct ended run_on(unsigned vcpus, const struct item *it, size_t n, unsigned levels)
 {
     struct ended end = {0};
     struct replay *r;
@@ -100,6 +100,7 @@ static struct ended run(const struct item *it, size_t n, unsigned levels)
                                 .mem = 64ull << 20,
                                 .host_mem = 256ull << 20,
                                 .flush_ceiling = 33,
+                                .vcpus = vcpus,
                                 .check = true};
     const struct engine *model = NULL;
     FOR_EACH(engine, e)
@@ -108,6 +109,7 @@ static struct ended run(const struct item *it, size_t n, unsigned levels)
     assert_int_equal(model->run(&c, &(struct program){.run = replay_run, .arg = r}, &res), 0);
     end.outcome = res.outcome;
     end.total = res.total;
+    memcpy(end.vcpu, res.vcpu, sizeof end.vcpu);
     end.stats = *replay_stats(r);
     if (replay_error(r)) {
         end.code = replay_error_code(r);
@@ -116,6 +118,11 @@ static struct ended run(const struct item *it, size_t n, unsigned levels)
     replay_close(r);
     cpu_free(cpu);
     return end;
+}
+
+static struct ended run(const struct item *it, size_t n, unsigned levels)
+{
+    return run_on(1, it, n, levels);
 }
 #define RUN(levels, ...)                    \
     run((const struct item[]){__VA_ARGS__}, \
@@ -220,12 +227,44 @@ static void test_wild_addresses(void **state)
     assert_int_equal(e.outcome, OUTCOME_GUEST_SEGV);
 }
 
+/* The traced process is the guest's second, so on 4 vCPUs its threads 0, 1 and 2 run on vCPUs 1, 2 and 3.
+ * The fault is the process's, the TLB misses the threads'; thread 0's unmap interrupts the two others. */
+static void test_threads_run_on_their_vcpus(void **state)
+{
+    (void)state;
+    const gva_t page = 1 << 20;
+    const struct item it[] = {MAP(page, 4096),
+                              LOAD(page),
+                              EVENT(TRACE_THREAD, .tid = 1),
+                              EVENT(TRACE_SWITCH, .pid = 1, .tid = 1),
+                              LOAD(page),
+                              EVENT(TRACE_THREAD, .tid = 2),
+                              EVENT(TRACE_SWITCH, .pid = 1, .tid = 2),
+                              LOAD(page),
+                              SWITCH(1),
+                              LOAD(page),
+                              EVENT(TRACE_UNMAP, .addr = page, .len = 4096)};
+    struct ended one = run_on(1, it, ARRAY_SIZE(it), 4), e = run_on(4, it, ARRAY_SIZE(it), 4);
+    const uint64_t loads[] = {0, 2, 1, 1}, misses[] = {0, 1, 1, 1};
+    sound(&one);
+    sound(&e);
+    for (unsigned v = 0; v < 4; v++) {
+        assert_int_equal(e.vcpu[v].loads, loads[v]);
+        assert_int_equal(e.vcpu[v].tlb_l2_misses, misses[v]);
+    }
+    assert_int_equal(e.total.guest_ipis, 2);
+    assert_int_equal(e.total.guest_invlpgs, 3);
+    assert_int_equal(e.total.guest_faults, one.total.guest_faults);
+    assert_int_equal(one.total.guest_ipis, 0);
+    assert_int_equal(one.total.tlb_l2_misses, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exec_empties),   cmocka_unit_test(test_impossible_processes),
         cmocka_unit_test(test_families),       cmocka_unit_test(test_fork_bomb),
-        cmocka_unit_test(test_wild_addresses),
+        cmocka_unit_test(test_wild_addresses), cmocka_unit_test(test_threads_run_on_their_vcpus),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
