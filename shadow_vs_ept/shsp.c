@@ -37,7 +37,7 @@
  *
  * Invariants (check(), besides those of ept.c and shadow_pt.h):
  *  (1) while nested there is no shadow page.
- *  (2) every vCPU walks in the VM's mode: its walk, levels, root and CR0.WP.
+ *  (2) every vCPU that was started walks in the VM's mode: its walk, levels, root and CR0.WP.
  *  (3) table_frames counts nested tables and shadow pages.
  */
 #include <math.h>
@@ -375,7 +375,7 @@ static const char *check(struct mmu_vm *vm)
     if (!why)
         why = spt_check(vm->spt);
     for (unsigned i = 0; i < vm->nvcpus && !why; i++)
-        why = check_vcpu(vm->vcpu[i]);
+        why = vm->vcpu[i]->started ? check_vcpu(vm->vcpu[i]) : NULL;
     if (!why && state(vm)->mode == NESTED && spt_live(vm->spt))
         why = "shsp (1) shadow pages outlived the shadow mode";
     if (!why && tables + spt_live(vm->spt) != vm->table_frames)

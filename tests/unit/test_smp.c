@@ -104,6 +104,33 @@ static void a_shootdown_costs_what_the_design_predicts(void **state)
                     check_shootdowns(paging[p], vcpus[v], (enum apic_kind)a, unmap);
 }
 
+/* Whatever the strategy: its invariants hold, also with vCPUs that nothing runs on, and the guest's memory is
+ * what it is natively on one vCPU. */
+static void every_strategy_takes_several_vcpus(void **state)
+{
+    (void)state;
+    static struct result r;
+    unsigned seen = 0;
+    for (unsigned unmap = 0; unmap < 2; unmap++) {
+        uint64_t params[] = {3, 40, 7, 50, unmap}, alone;
+        struct vm_config c = config("native", 1);
+        c.hash = true;
+        run_program(&c, shootdown, params, &r);
+        alone = r.memory_hash;
+        FOR_EACH(paging, p)
+        {
+            c.paging = p->name, c.vcpus = 5;
+            run_program(&c, shootdown, params, &r);
+            assert_true(r.has_hash && r.memory_hash == alone);
+            /* 5 whole windows: 5 rounds of set-up, and 50; threads on 3 of the vCPUs */
+            assert_int_equal(r.total.guest_ipis, 2 * (40 / 7 + 50));
+            assert_true(!p->bare || !r.total.exits);
+            seen++;
+        }
+    }
+    assert_true(seen >= 12);
+}
+
 /* Above the kernel's ceiling each vCPU reloads CR3 instead, which a shadow sees as one exit. */
 static void above_the_ceiling_every_vcpu_reloads_cr3(void **state)
 {
@@ -339,6 +366,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shootdown_costs_what_the_design_predicts),
+        cmocka_unit_test(every_strategy_takes_several_vcpus),
         cmocka_unit_test(above_the_ceiling_every_vcpu_reloads_cr3),
         cmocka_unit_test(cycles_of_ipis),
         cmocka_unit_test(tlbs_are_private_and_counters_add_up),
