@@ -74,6 +74,8 @@ const struct walk_report *check_walk(struct check *, const char *words);
 
 /* Counters of a run's work phase, or of the whole run when it has none; modelled cycles of them. */
 const struct counters *work_counters(const struct result *);
+/* A counter of the work phase by name; the claim is broken when there is none. */
+uint64_t work_counter(struct check *, const struct result *, const char *name);
 struct cycles work_cycles(struct check *, const char *words);
 double work_total(struct check *, const char *words); /* their sum; NAN when the run failed */
 

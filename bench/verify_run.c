@@ -210,6 +210,15 @@ const struct counters *work_counters(const struct result *r)
     return &r->total;
 }
 
+uint64_t work_counter(struct check *c, const struct result *r, const char *name)
+{
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        if (strcmp(counter_descs[i].name, name) == 0)
+            return work_counters(r)->v[i];
+    claim_broken(c, "there is no counter %s", name);
+    return 0;
+}
+
 struct cycles work_cycles(struct check *c, const char *words)
 {
     struct cycles out = {0};

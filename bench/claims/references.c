@@ -155,3 +155,66 @@ REGISTER_AS(claim, v2c, "V2c", .summary = "DMT reads 1 entry natively, 3 in a VM
 REGISTER_AS(claim, v2d, "V2d", .summary = "pvDMT reads 3 entries in a VM in a VM",
             .source = "DMT, ASPLOS'24 [A]",
             .unchecked = "the model has two dimensions, a guest's guest would be a third");
+
+/* i guest levels nested: (4 - i) + 5i. The walks of each i are counted, and all their references. */
+static void agile_run(struct check *c, const char *words, bool *seen)
+{
+    static const char *const by_level[] = {"walks_nested_0", "walks_nested_1", "walks_nested_2",
+                                           "walks_nested_3", "walks_nested_4", "walks_nested_root"};
+    static const unsigned refs[] = {4, 8, 12, 16, 20, 24};
+    const struct result *r = check_run(c, words);
+    uint64_t want = 0, walks = 0;
+    for (unsigned i = 0; r && i < ARRAY_SIZE(refs); i++) {
+        uint64_t n = work_counter(c, r, by_level[i]);
+        want += n * refs[i];
+        walks += n;
+        seen[i] |= n > 0;
+    }
+    if (!r)
+        return;
+    claim_equal(c, work_counters(r)->walks, walks, "%s: walks by levels nested", words);
+    claim_equal(c, want, work_counters(r)->walk_refs, "%s: entries read", words);
+}
+
+static void agile(struct check *c)
+{
+    static const char *const runs[] = {
+        "--paging agile --cpu plain --workload forkcow --set procs=8",
+        "--paging agile --cpu plain --workload churn --set updates=200 --set accesses=100000",
+        "--paging agile --cpu plain --workload gups --set updates=100000 --set agile.start=1"};
+    bool seen[6] = {false};
+    unsigned kinds = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(runs); i++)
+        agile_run(c, runs[i], seen);
+    for (unsigned i = 0; i < ARRAY_SIZE(seen); i++)
+        kinds += seen[i];
+    claim_equal(c, 1, seen[0], "some walks are all shadow: 4 entries");
+    claim_equal(c, 1, seen[5], "some are all nested: 24");
+    claim_above(c, 2, kinds, "kinds of walk seen, of 6");
+}
+REGISTER_AS(claim, v2e, "V2e", .summary = "agile paging reads 4, 8, 12, 16, 20 or 24 entries",
+            .source = "Agile paging, ISCA'16 [A]", .check = agile, .needs = {"agile"});
+
+/* In a program whose memory is one region: all its walks lie inside the segments. */
+static void segments(struct check *c)
+{
+    static const struct {
+        const char *paging;
+        unsigned refs;
+    } row[] = {{"dseg", 0}, {"dseg-vmm", 4}, {"dseg-guest", 4}};
+    for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+        char words[120];
+        snprintf(words, sizeof words,
+                 "--paging %s --cpu plain --workload gups --set updates=100000", row[i].paging);
+        const struct result *r = check_run(c, words);
+        if (!r)
+            return;
+        claim_above(c, 0, (double)work_counters(r)->walks, "%s: walks", row[i].paging);
+        claim_equal(c, row[i].refs * work_counters(r)->walks, work_counters(r)->walk_refs,
+                    "%s: entries read, %u a walk", row[i].paging, row[i].refs);
+    }
+}
+REGISTER_AS(claim, v2f, "V2f",
+            .summary = "direct segments: dual reads no entry, VMM direct 4, guest direct 4",
+            .source = "Gandhi et al., MICRO'14 [M]", .check = segments,
+            .needs = {"dseg", "dseg-vmm", "dseg-guest"});
