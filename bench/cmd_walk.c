@@ -169,7 +169,11 @@ static void print_steps(const struct walk_report *r, const struct vm_config *vm)
 
 static void print_answer(const struct walk_report *r, const struct vm_config *vm)
 {
-    print_steps(r, vm);
+    if (r->nsteps)
+        print_steps(r, vm);
+    if (r->seg_guest || r->seg_vmm)
+        printf("by direct segments: %u from gva to gpa, %u from gpa to hpa\n", r->seg_guest,
+               r->seg_vmm);
     printf("\ngva 0x%" PRIx64 " -> %s 0x%" PRIx64, r->gva, is_native(vm) ? "pa" : "gpa", r->gpa);
     if (!is_native(vm))
         printf(" -> hpa 0x%" PRIx64, r->hpa);
@@ -203,8 +207,9 @@ static json_t *answer_json(const struct walk_report *r)
     json_t *steps = json_array();
     for (unsigned i = 0; i < r->nsteps; i++)
         json_array_append_new(steps, step_json(&r->steps[i], i + 1));
-    return json_pack("{so so si si sI so}", "gpa", json_hex(r->gpa), "hpa", json_hex(r->hpa),
-                     "refs", (int)r->refs, "refs_nested", (int)r->refs_nested, "page_bytes",
+    return json_pack("{so so si si si si sI so}", "gpa", json_hex(r->gpa), "hpa", json_hex(r->hpa),
+                     "refs", (int)r->refs, "refs_nested", (int)r->refs_nested, "seg_guest",
+                     (int)r->seg_guest, "seg_vmm", (int)r->seg_vmm, "page_bytes",
                      (json_int_t)1 << r->shift, "steps", steps);
 }
 
@@ -397,6 +402,8 @@ static int cmd_walk(int argc, char **argv)
     cpu_free(w.common.vm.cpu);
     if (code != NB_OK)
         die(code, "%s", err);
+    if (w.ask && (r.seg_guest || r.seg_vmm))
+        die(NB_USAGE, "-s: a direct segment has no table to read; choose another --paging");
     if (w.ask)
         ask(&w, &r, &rng);
     else

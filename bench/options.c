@@ -124,7 +124,8 @@ static const struct argp_option program_options[] = {
     {"workload", KEY_WORKLOAD, "NAME", 0, "Program to run (see nestbed list workloads)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0,
      "Set a parameter of the workload, STRATEGY.KEY=N one of the paging strategy, or "
-     "guest.flush_ceiling=N, run.hash=1, run.check=1, "
+     "guest.flush_ceiling=N, guest.segment=SIZE (mappings as large are primary regions for direct "
+     "segments), run.hash=1, run.check=1, "
      "run.events=FILE (one line per event; - is stderr), host.backing=anon|memfd; may be repeated",
      0},
     {"trace", KEY_TRACE, "FILE", 0,
@@ -415,7 +416,8 @@ void options_machine(struct options *o)
         die(code, "%s", err);
 }
 
-#define RUN_KEYS "guest.flush_ceiling, host.backing, run.hash, run.check and run.events"
+#define RUN_KEYS \
+    "guest.flush_ceiling, guest.segment, host.backing, run.hash, run.check and run.events"
 
 /* 0 or 1 behind the '='. */
 static bool set_flag(const char *kv)
@@ -440,6 +442,14 @@ static void set_events(struct options *o, const char *file)
             o->vm.vcpus > 1 ? "\tvcpu" : "");
 }
 
+static void set_segment(struct options *o, const char *kv)
+{
+    if (o->engine->real)
+        die(NB_USAGE, "--set guest.segment: no processor has direct segments; use --engine model");
+    if (!parse_size(strchr(kv, '=') + 1, &o->vm.segment_bytes) || !o->vm.segment_bytes)
+        die(NB_USAGE, "--set %s: the least size of a primary region, as in guest.segment=64M", kv);
+}
+
 /* KEY=VALUE of the machine or the run; false: not one of these keys. */
 static bool set_run_key(struct options *o, const char *kv)
 {
@@ -451,7 +461,9 @@ static bool set_run_key(struct options *o, const char *kv)
         if (!parse_u64(eq + 1, &v) || v > UINT32_MAX)
             die(NB_USAGE, "--set %s: a number of pages from 0 to 2^32-1", kv);
         o->vm.flush_ceiling = (unsigned)v;
-    } else if (strncmp(kv, "run.hash=", 9) == 0)
+    } else if (strncmp(kv, "guest.segment=", 14) == 0)
+        set_segment(o, kv);
+    else if (strncmp(kv, "run.hash=", 9) == 0)
         o->vm.hash = set_flag(kv);
     else if (strncmp(kv, "run.check=", 10) == 0)
         o->vm.check = set_flag(kv);

@@ -312,6 +312,7 @@ static void set_config(json_t *j, const struct options *o, const struct result *
     set(j, "vcpus", json_integer(vm->vcpus));
     set(j, "numa", text(numa_policy_name(&vm->numa, numa, sizeof numa)));
     set(j, "flush_ceiling", json_integer(vm->flush_ceiling));
+    set(j, "segment_bytes", real ? json_null() : json_count(vm_segment_bytes(vm)));
 }
 
 json_t *record_new(const struct options *o, const struct result *r, json_t *trace)

@@ -102,6 +102,12 @@ static const char *check_procs(struct gk *g)
         SAY(!p->pcid || !((pcids[p->pcid / 64] >> p->pcid % 64) & 1), "M8: a PCID has two owners");
         pcids[p->pcid / 64] |= 1ull << p->pcid % 64;
         current |= p == g->cur;
+        const struct segment *s = &p->segment;
+        uint64_t page = PAGE_SIZE << s->order, len = s->end - s->start;
+        SAY(s->start <= s->end && s->end <= g->top && !((s->start | s->end) & (page - 1)) &&
+                !(gfn_gpa(gfn(s->frame)) & (page - 1)) &&
+                s->frame + (len >> PAGE_SHIFT) <= g->pmm.end,
+            "M10: a primary region is unaligned or outside memory");
     }
     SAY(n == g->nprocs && prev == g->last && current, "M8: a process is lost");
     for (unsigned i = 0; i < 64; i++)

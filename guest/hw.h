@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 #include "base/tea.h"
+#include "base/segment.h"
 
 struct hw; /* the machine; owned by the engine */
 
@@ -40,6 +41,12 @@ void hw_run_on(struct hw *, unsigned cpu);
 /* One interprocessor interrupt from the vCPU that runs to each of these (bit per vCPU, not itself).
  * What they then do, the kernel does there (hw_run_on). */
 void hw_ipi(struct hw *, uint64_t cpus);
+/* ---- direct segments: a machine without them ignores these two ---- */
+/* The address space whose tables start at `root` has this segment and no escapes; NULL: none. It is in
+ * force wherever that root is in CR3. */
+void hw_segment(struct hw *, gpa_t root, const struct hw_segment *);
+/* Pages of it in [va, va + bytes) are to be translated by the tables (escape), or need not be. */
+void hw_segment_escape(struct hw *, gpa_t root, gva_t va, uint64_t bytes, bool escape);
 /* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
 void *hw_kmem(struct hw *, size_t bytes);
 

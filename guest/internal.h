@@ -3,7 +3,7 @@
  * Who owns what: pmm.c frames · tea.c runs of tables · smp.c what
  * each vCPU has loaded · pt.c entries and the flush batch · vma.c address
  * ranges · shm.c the pages of mappings that processes share · mm.c system calls and faults ·
- * proc.c processes · check.c the invariants. Lower ones never call higher ones.
+ * proc.c processes · segment.c primary regions · check.c the invariants. Lower ones never call higher ones.
  */
 #ifndef NB_GUEST_INTERNAL_H
 #define NB_GUEST_INTERNAL_H
@@ -65,6 +65,12 @@ uint32_t pmm_alloc_run(struct gk *, uint32_t n, enum frame_kind);
 void pmm_free(struct gk *, uint32_t head);
 /* First frame of the allocated block that holds f. */
 uint32_t pmm_head(const struct gk *, uint32_t f);
+/* n consecutive frames from a multiple of 2^order, zeroed as above; NO_FRAME when no free ones lie so.
+ * They are in no block until each is in one of pmm_block() or given back. */
+uint32_t pmm_take_run(struct gk *, uint64_t n, unsigned order);
+void pmm_free_run(struct gk *, uint32_t first, uint32_t end);
+/* Frames of a run become a data block of ref 1. */
+void pmm_block(struct gk *, uint32_t head, unsigned order);
 /* Make a data block of ref 1 into 512 blocks of ref 1. */
 void pmm_split(struct gk *, uint32_t head);
 /* Frames would be handed out for this order. */
@@ -95,6 +101,13 @@ struct vma {
     uint8_t mode;     /* enum page_mode */
 };
 
+/* Where a primary region is. */
+struct segment {
+    gva_t start, end; /* equal: none */
+    uint32_t frame;   /* of start */
+    uint8_t order;    /* of its pages */
+};
+
 struct proc {
     struct proc *next, *prev; /* all processes by pid */
     struct proc *chain;       /* same pid bucket */
@@ -106,6 +119,7 @@ struct proc {
     uint16_t pcid;   /* 0 without PCIDs */
     uint64_t loaded; /* vCPUs that have its CR3 */
     uint64_t stale;  /* vCPUs whose next load of its CR3 must not keep TLB entries */
+    struct segment segment;
 };
 
 struct vma *vma_find(struct proc *, gva_t); /* lowest one that ends above the address, or NULL */
@@ -224,8 +238,9 @@ void pt_clear(struct gk *, struct proc *, gva_t from, gva_t to); /* unmap; frame
 void pt_free_tables(struct gk *, struct proc *);
 /* Bits that a leaf of `v` has; own: no other mapping needs the frame unchanged. */
 uint64_t pt_rights(const struct vma *, bool own);
-/* Write `e` over *old*, noting the address when a present entry lost rights or changed frame. */
-void pt_set(struct gk *, gpa_t at, uint64_t old, uint64_t e, gva_t);
+/* Write `e` over *old*, a leaf of the current process at `level`, noting the address when a present
+ * entry lost rights or changed frame. */
+void pt_set(struct gk *, gpa_t at, uint64_t old, uint64_t e, gva_t, unsigned level);
 void batch_end(struct gk *);
 /* One mapping of this frame less; the last one gives the block to the batch. */
 void batch_unref(struct gk *, uint32_t frame);
@@ -238,6 +253,20 @@ static inline uint32_t pte_frame(uint64_t e) { return (uint32_t)((e & PTE_ADDR) 
 
 /* Bits of a leaf that outlive a change of rights. A and D are the hardware's. */
 #define PTE_STAYS (PTE_ADDR | PTE_PS | PTE_A | PTE_D)
+
+/* ---- segment.c: the primary region of a process ---- */
+/* Frames for a new mapping that is to be the current process's primary region, in g->run; false: it is
+ * an ordinary one. */
+bool segment_reserve(struct gk *, const struct vma *);
+/* The next block of 2^order frames of g->run. */
+uint32_t segment_take(struct gk *, unsigned order);
+/* The mapping is complete, or (v NULL) has failed: give back what is left of g->run. */
+void segment_done(struct gk *, const struct vma *v);
+/* The leaf of p at va and `level` is now e. */
+void segment_note(struct gk *, const struct proc *, gva_t va, unsigned level, uint64_t e);
+/* Something of p was unmapped: without any page of its region it has none. */
+void segment_unmapped(struct gk *, struct proc *);
+void segment_drop(struct gk *, struct proc *);
 
 /* ---- proc.c ---- */
 struct gk {
@@ -253,6 +282,10 @@ struct gk {
     uint64_t pcids[64]; /* bit set: in use; PCID 0 is never handed out */
     uint64_t tables;    /* frames in use as tables */
     uint64_t reserved;  /* frames that tea.c keeps for tables not in use */
+    struct {
+        uint32_t start;     /* first frame of the primary region being mapped */
+        uint32_t next, end; /* those not yet in a block; equal: none is being mapped */
+    } run;
     int nprocs, next_pid;
     unsigned cpu; /* the vCPU that runs; cur is what it has loaded */
 };

@@ -13,6 +13,7 @@
  *     more than flush_ceiling present entries, one CR3 reload instead (Linux does so above 33).
  *   - munmap keeps empty tables; exit clears every present entry, leaves first, and frees them.
  *   - fork copies tables eagerly, write-protecting private writable pages in both (copy on write).
+ *   - with cfg.segment_bytes, a process may have one primary region in a direct segment (segment.c).
  *   - with PCIDs, a context switch keeps TLB entries (CR3_KEEP) unless the PCID is new or reused.
  *   - with more than one vCPU, process `pid` runs on vCPU (pid - 1) mod cpus unless it moves itself; an
  *     invalidation interrupts every other vCPU that has the process loaded (guest/smp.c).
@@ -65,6 +66,8 @@ struct gk_config {
     unsigned tea_registers;  /* DMT registers of this machine, at most MAX_TEA_REGISTERS; 0: leaf
                                 tables are placed one by one (guest/tea.c) */
     unsigned cpus;           /* vCPUs, at most GK_MAX_CPUS; 0 is 1 */
+    uint64_t
+        segment_bytes; /* least mapping that becomes a primary region (segment.c); 0: none does */
 };
 
 /* Kernel memory (hw_kmem) that gk_boot and normal running need for this much guest memory. */

@@ -1,7 +1,8 @@
 /* mm.c: mmap, munmap, mprotect and page faults of the current process.
  *
  * What each request does to tables, in this order, so that counts can be derived:
- *   mmap      nothing (GK_POPULATE: as a read fault of each page, in address order)
+ *   mmap      nothing (GK_POPULATE, and a primary region: as a read fault of each page, in address
+ *             order)
  *   munmap    split large leaves at both ends; clear each leaf (1 write); invalidate; free frames
  *   mprotect  split likewise; rewrite each leaf whose rights change (1 write); invalidate
  *   fault     missing tables from the top (1 write each), then the leaf (1 write)
@@ -39,6 +40,7 @@
  *   M7  between operations the batch is empty
  *   M8  pids ascend, the current process is one of them, each PCID has one owner
  *   M9  what each vCPU has loaded (smp.c)
+ *   M10 a primary region is aligned to its page size, inside user space and memory (segment.c)
  */
 #include "guest/internal.h"
 
@@ -71,6 +73,7 @@ struct plan {
     bool there; /* another process that shares the mapping has touched it */
     uint32_t
         frame; /* `there`: the frame of the address itself; get_block makes it the leaf's first */
+    uint64_t marks; /* set from the start: A and D in a primary region */
 };
 
 static struct plan plan_page(const struct gk *g, const struct vma *v, gva_t va)
@@ -86,7 +89,8 @@ static struct plan plan_page(const struct gk *g, const struct vma *v, gva_t va)
         while (!page.there && plan.order && !shm_vacant(v->shm, va, plan.order))
             plan.order -= 9;
     }
-    if (!plan.there && v->mode == PAGES_THP && plan.order && !pmm_has(g, plan.order))
+    bool placed = g->run.next != g->run.end; /* segment.c has the frames */
+    if (!plan.there && !placed && v->mode == PAGES_THP && plan.order && !pmm_has(g, plan.order))
         plan.order = 0;
     return plan;
 }
@@ -107,10 +111,15 @@ static int get_block(struct gk *g, const struct vma *v, gva_t va, struct plan *p
         frame_of(g, pmm_head(g, plan->frame))->ref++;
         return GK_OK;
     }
+    gva_t base = va & ~((PAGE_SIZE << plan->order) - 1);
+    if (g->run.next != g->run.end) {
+        plan->frame = segment_take(g, plan->order);
+        plan->marks = PTE_A | PTE_D;
+        return GK_OK;
+    }
     plan->frame = pmm_alloc(g, plan->order, FRAME_DATA, true);
     if (plan->frame == NO_FRAME)
         return GK_ENOMEM;
-    gva_t base = va & ~((PAGE_SIZE << plan->order) - 1);
     if (!v->shm || shm_set(g, v->shm, base, plan->frame, plan->order))
         return GK_OK;
     pmm_free(g, plan->frame);
@@ -119,7 +128,7 @@ static int get_block(struct gk *g, const struct vma *v, gva_t va, struct plan *p
 
 static void write_leaf(struct gk *g, const struct vma *v, gpa_t at, const struct plan *plan)
 {
-    uint64_t e = gfn_gpa(gfn(plan->frame)) | pt_rights(v, true);
+    uint64_t e = gfn_gpa(gfn(plan->frame)) | pt_rights(v, true) | plan->marks;
     hw_pt_write(g->hw, at, plan->order ? e | PTE_PS : e);
 }
 
@@ -180,7 +189,7 @@ static int copy_on_write(struct gk *g, const struct vma *v, gva_t va, struct pos
         batch_unref(g, from);
     }
     uint64_t e = gfn_gpa(gfn(to)) | (pos.e & PTE_STAYS & ~PTE_ADDR) | pt_rights(v, true);
-    pt_set(g, pos.at, pos.e, e, va & ~(level_size(pos.level) - 1));
+    pt_set(g, pos.at, pos.e, e, va & ~(level_size(pos.level) - 1), pos.level);
     batch_end(g);
     return GK_OK;
 }
@@ -280,9 +289,10 @@ static int map_now(struct gk *g, const struct vma *new)
 {
     struct proc *p = g->cur;
     struct vma *v = vma_add(g, p, new);
+    int err = v ? populate(g, v) : GK_ENOMEM;
+    segment_done(g, err ? NULL : new);
     if (!v)
-        return GK_ENOMEM;
-    int err = populate(g, v);
+        return err;
     if (err) {
         pt_clear(g, p, v->start, v->end);
         vma_drop(g, p, v);
@@ -308,7 +318,9 @@ int gk_mmap(struct gk *g, gva_t hint, uint64_t len, unsigned prot, unsigned flag
     if (err)
         return err;
     tea_cover(g, g->cur, &new);
-    if (flags & GK_POPULATE)
+    if (segment_reserve(g, &new) && map_now(g, &new) == GK_OK)
+        err = GK_OK;
+    else if (flags & GK_POPULATE)
         err = map_now(g, &new);
     else if (!vma_add_or_grow(g, g->cur, &new))
         err = GK_ENOMEM;
@@ -377,6 +389,7 @@ int gk_munmap(struct gk *g, gva_t from, uint64_t len)
         pt_clear(g, p, v->start, v->end);
         vma_drop(g, p, v);
     }
+    segment_unmapped(g, p);
     batch_end(g);
     return GK_OK;
 }
@@ -384,11 +397,10 @@ int gk_munmap(struct gk *g, gva_t from, uint64_t len)
 static int protect_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_t va,
                         unsigned level)
 {
-    (void)level;
     bool own = (v->vma->flags & GK_SHARED) || frame_of(g, pte_frame(e))->ref == 1;
     uint64_t new = (e & PTE_STAYS) | pt_rights(v->vma, own);
     if (new != e)
-        pt_set(g, at, e, new, va);
+        pt_set(g, at, e, new, va, level);
     return 0;
 }
 

@@ -139,6 +139,71 @@ uint32_t pmm_alloc_run(struct gk *g, uint32_t n, enum frame_kind kind)
     return f;
 }
 
+/* Make [lo, hi), in no block, free blocks. They cannot join with what is beside them: either it is in
+ * use, or [lo, hi) was cut out of one block. */
+static void push_range(struct pmm *m, uint32_t lo, uint32_t hi)
+{
+    while (hi > lo) {
+        unsigned order = block_ending(lo, hi);
+        hi -= BIT(order);
+        push(m, hi, order);
+    }
+}
+
+/* First fit: the lowest aligned run of n free frames, or NO_FRAME. Free blocks that follow each other
+ * make one run, so it may be longer than the largest block. */
+static uint32_t find_run(const struct pmm *m, uint64_t n, unsigned order)
+{
+    uint64_t start = 0;
+    bool in_run = false;
+    for (uint64_t f = m->first; f < m->end; f += BIT(m->frames[f].order)) {
+        const struct frame *fr = &m->frames[f];
+        if (fr->kind == FRAME_FREE && !in_run)
+            start = (f + BIT(order) - 1) & ~(uint64_t)(BIT(order) - 1);
+        in_run = fr->kind == FRAME_FREE;
+        if (in_run && f + BIT(fr->order) >= start + n)
+            return (uint32_t)start;
+    }
+    return NO_FRAME;
+}
+
+uint32_t pmm_take_run(struct gk *g, uint64_t n, unsigned order)
+{
+    struct pmm *m = &g->pmm;
+    uint32_t start = n && n <= m->free ? find_run(m, n, order) : NO_FRAME, f, size;
+    if (start == NO_FRAME)
+        return NO_FRAME;
+    uint32_t end = start + (uint32_t)n;
+    for (f = start; m->frames[f].kind != FRAME_FREE;) /* the block that holds the first frame */
+        f &= f - 1;
+    for (; f < end; f += size) {
+        size = BIT(m->frames[f].order);
+        unlink_block(m, f);
+        if (f < start)
+            push_range(m, f, start);
+        if (f + size > end)
+            push_range(m, end, f + size);
+    }
+    m->free -= n;
+    mark_used(g, start, (uint32_t)n, true);
+    return start;
+}
+
+void pmm_block(struct gk *g, uint32_t head, unsigned order)
+{
+    g->pmm.frames[head] = (struct frame){.ref = 1, .kind = FRAME_DATA, .order = (uint8_t)order};
+}
+
+void pmm_free_run(struct gk *g, uint32_t first, uint32_t end)
+{
+    for (uint32_t f = end; f > first;) {
+        unsigned order = block_ending(first, f);
+        f -= BIT(order);
+        pmm_block(g, f, order);
+        pmm_free(g, f);
+    }
+}
+
 void pmm_free(struct gk *g, uint32_t f)
 {
     struct pmm *m = &g->pmm;

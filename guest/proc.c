@@ -3,6 +3,8 @@
  *   - fork: new root; for each used leaf in address order: missing child tables (1 write each), the
  *     parent's leaf if it must become copy-on-write (1 write), the child's leaf (1 write); then the
  *     batch is invalidated for the parent. Child leaves start with A and D clear.
+ *     The child has no primary region: each page of the parent's is read-only now, so it escapes from
+ *     the segment until a store makes it the parent's alone again.
  *   - switch: 1 CR3 load, with CR3_KEEP if PCIDs are used and this process ran before under its
  *     PCID. With more vCPUs: execution goes on on the process's vCPU, and nothing is loaded if that
  *     one has it still.
@@ -87,6 +89,7 @@ static struct proc *proc_new(struct gk *g)
 /* End a process that is not current: memory, tables, place in the process table. */
 static void proc_free(struct gk *g, struct proc *p)
 {
+    segment_drop(g, p);
     pt_clear(g, p, 0, g->top);
     pt_free_tables(g, p);
     vma_drop_all(g, p);
@@ -178,7 +181,7 @@ static int copy_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_t 
         return GK_ENOMEM;
     uint64_t both = (e & PTE_STAYS) | pt_rights(c->vma, false);
     if (both != e)
-        pt_set(g, at, e, both, va);
+        pt_set(g, at, e, both, va, level);
     hw_pt_write(g->hw, to, both & ~(PTE_A | PTE_D));
     frame_of(g, pmm_head(g, pte_frame(e)))->ref++;
     return GK_OK;
@@ -220,9 +223,8 @@ static int copy_space(struct gk *g, struct proc *parent, struct proc *child)
 
 static int reown_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_t va, unsigned level)
 {
-    (void)level;
     if ((e & PTE_COW) && frame_of(g, pte_frame(e))->ref == 1)
-        pt_set(g, at, e, (e & PTE_STAYS) | pt_rights(v->vma, true), va);
+        pt_set(g, at, e, (e & PTE_STAYS) | pt_rights(v->vma, true), va, level);
     return GK_OK;
 }
 

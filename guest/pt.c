@@ -150,9 +150,10 @@ static bool loses(uint64_t old, uint64_t e)
     return !(e & PTE_P) || (old & ~e & PTE_W) || (e & ~old & PTE_NX) || ((old ^ e) & PTE_ADDR);
 }
 
-void pt_set(struct gk *g, gpa_t at, uint64_t old, uint64_t e, gva_t va)
+void pt_set(struct gk *g, gpa_t at, uint64_t old, uint64_t e, gva_t va, unsigned level)
 {
     hw_pt_write(g->hw, at, e);
+    segment_note(g, g->cur, va, level, e);
     if (loses(old, e))
         note(g, g->cur, va, old);
 }
@@ -218,8 +219,8 @@ void batch_end(struct gk *g)
 /* ---- unmapping ---- */
 static int clear_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_t va, unsigned level)
 {
-    (void)level;
     hw_pt_write(g->hw, at, 0);
+    segment_note(g, v->proc, va, level, 0);
     if ((e & PTE_P) && v->proc == g->cur)
         note(g, v->proc, va, e);
     batch_unref(g, pte_frame(e));
@@ -318,6 +319,7 @@ static int split(struct gk *g, const struct proc *p, const struct vma *v, struct
     for (uint64_t i = 0; i < 512; i++)
         hw_pt_write(g->hw, table + 8 * i, part + (i << (PAGE_SHIFT + small)));
     hw_pt_write(g->hw, pos.at, table | LINK);
+    segment_note(g, p, va & ~(level_size(pos.level) - 1), pos.level, table | LINK);
     if (pos.e & PTE_P)
         note(g, g->cur, va & ~(level_size(pos.level) - 1), pos.e);
     return GK_OK;

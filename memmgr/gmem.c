@@ -74,17 +74,30 @@ enum gmem_result gmem_fault(struct gmem *g, gfn_t n)
     return GMEM_OK;
 }
 
-enum gmem_result gmem_back_all(struct gmem *g)
+/* Consecutive frames from a multiple of 2^align for the whole guest, in blocks of 2^order. */
+static bool back_all(struct gmem *g, unsigned align, uint64_t order)
 {
+    uint64_t blocks = ALIGN_DOWN(g->frames, 1ull << order);
     hfn_t h;
     assert(g->resident == 0);
-    if (!host_alloc_span(g->host, g->frames, FRAME_GUEST, &h))
-        return GMEM_NO_FRAMES;
+    if (!host_alloc_span(g->host, g->frames, align, FRAME_GUEST, &h))
+        return false;
     for (uint64_t i = 0; i < g->frames; i++)
-        g->page[i] = (h.n + i) << PAGE_SHIFT | PG_RESIDENT;
+        g->page[i] = (h.n + i) << PAGE_SHIFT | (i < blocks ? order << 4 : 0) | PG_RESIDENT;
     g->resident = g->frames;
-    g->fixed = true;
-    return GMEM_OK;
+    return true;
+}
+
+enum gmem_result gmem_back_all(struct gmem *g)
+{
+    g->fixed = back_all(g, g->frames >= 1ull << ORDER_2M ? ORDER_2M : 0, 0);
+    return g->fixed ? GMEM_OK : GMEM_NO_FRAMES;
+}
+
+enum gmem_result gmem_reserve(struct gmem *g)
+{
+    unsigned order = mode_order(g->mode);
+    return back_all(g, order, order) ? GMEM_OK : GMEM_NO_FRAMES;
 }
 
 static bool consecutive(const struct gmem *g, uint64_t first, uint64_t n)

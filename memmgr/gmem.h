@@ -81,6 +81,10 @@ enum gmem_result gmem_back_all(struct gmem *);
  * of the mode's size. False, and nothing has changed but what is resident: no such run of frames,
  * or none that large blocks allow. */
 bool gmem_place(struct gmem *, gfn_t first, uint64_t n);
+/* Back the whole guest with consecutive frames before it runs, in blocks of its page mode (a last part
+ * smaller than a block: 4 KiB), which may be taken from it later: a VM whose memory is reserved in one
+ * piece. Not counted in allocs[]. */
+enum gmem_result gmem_reserve(struct gmem *);
 /* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed.
  * Not for a guest that gmem_back_all backed. */
 void gmem_discard(struct gmem *, gfn_t first, uint64_t n);

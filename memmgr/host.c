@@ -263,17 +263,17 @@ static void carve(struct host *h, uint64_t head, unsigned order, uint64_t start,
         seed_free(h, end, block_end);
 }
 
-bool host_alloc_span(struct host *h, uint64_t frames, enum frame_use use, hfn_t *out)
+bool host_alloc_span(struct host *h, uint64_t frames, unsigned order, enum frame_use use,
+                     hfn_t *out)
 {
-    uint64_t align = frames >= 1ull << ORDER_2M ? 1ull << ORDER_2M : 1, head = 0;
-    uint64_t start = frames ? find_span(h, frames, align) : 0;
-    unsigned order = 0;
+    uint64_t start = frames ? find_span(h, frames, 1ull << order) : 0, head = 0;
+    unsigned size = 0;
     if (!start)
         return false;
-    for (uint64_t f = start; f < start + frames; f = head + (1ull << order)) {
-        if (!block_of(h, f, &head, &order))
+    for (uint64_t f = start; f < start + frames; f = head + (1ull << size)) {
+        if (!block_of(h, f, &head, &size))
             assert(!"find_span returned a frame in use");
-        carve(h, head, order, start, start + frames);
+        carve(h, head, size, start, start + frames);
     }
     hand_out(h, start, frames, use);
     *out = hfn(start);

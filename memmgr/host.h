@@ -43,8 +43,8 @@ void host_free(struct host *);
 
 /* A naturally aligned block of 2^order zeroed frames, or false when there is none. */
 bool host_alloc(struct host *, unsigned order, enum frame_use, hfn_t *out);
-/* `frames` consecutive frames, aligned to 2 MiB when that long, for a machine without a VMM. */
-bool host_alloc_span(struct host *, uint64_t frames, enum frame_use, hfn_t *out);
+/* `frames` consecutive frames from a multiple of 2^order, or false when no free ones lie so. */
+bool host_alloc_span(struct host *, uint64_t frames, unsigned order, enum frame_use, hfn_t *out);
 /* Give back any naturally aligned part of what was allocated. */
 void host_release(struct host *, hfn_t, unsigned order);
 

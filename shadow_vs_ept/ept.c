@@ -31,7 +31,7 @@ int ept_init_area(struct mmu_vm *vm, unsigned level, char *err, size_t errlen)
     struct nested_area *n = &vm->nested_area;
     hfn_t first;
     n->frames = (vm->gm->frames + (512ull << 9 * (level - 1)) - 1) >> 9 * level;
-    if (!host_alloc_span(vm->host, n->frames, FRAME_TABLE, &first)) {
+    if (!host_alloc_span(vm->host, n->frames, 0, FRAME_TABLE, &first)) {
         snprintf(err, errlen,
                  "%s: the host has no %llu consecutive free frames for its nested tables",
                  vm->paging->name, (unsigned long long)n->frames);

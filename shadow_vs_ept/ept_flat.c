@@ -39,7 +39,7 @@ static uint64_t table_frames(const struct mmu_vm *vm) { return (vm->gm->frames +
 static int init(struct mmu_vm *vm, char *err, size_t errlen)
 {
     hfn_t first;
-    if (!host_alloc_span(vm->host, table_frames(vm), FRAME_TABLE, &first)) {
+    if (!host_alloc_span(vm->host, table_frames(vm), 0, FRAME_TABLE, &first)) {
         snprintf(err, errlen,
                  "ept-flat: the host has no %llu consecutive free frames for its table",
                  (unsigned long long)table_frames(vm));

@@ -90,7 +90,7 @@ static void fill(struct mmu *m, gva_t va, unsigned size, uint64_t val)
     if (in_l1)
         return;
     insert(m, m->l1[size], va, size, val);
-    if (!in_l2)
+    if (!in_l2 && !(val & TLB_L1_ONLY))
         insert(m, m->l2[size], va, size, val);
 }
 
@@ -165,9 +165,9 @@ uint64_t mmu_fetch(struct mmu *m, gva_t va, unsigned store)
     struct walk w;
     bool first = miss(m, va, store, &w), alone = first && m->only_size == w.size;
     uint64_t val = w.page | w.flags;
-    if (likely(alone && w.size == 0 && !(val & TLB_G)))
+    if (likely(alone && w.size == 0 && !(val & (TLB_G | TLB_L1_ONLY))))
         return val;
-    if (alone && !(val & TLB_G)) {
+    if (alone && !(val & (TLB_G | TLB_L1_ONLY))) {
         insert(m, m->l1[w.size], va, w.size, val);
         insert(m, m->l2[w.size], va, w.size, val);
     } else

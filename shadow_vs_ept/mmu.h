@@ -44,6 +44,8 @@
 /* Part of a guest page of 2 MiB or 1 GiB that the host backs with smaller ones. */
 #define TLB_PART_2M 8ull
 #define TLB_PART_1G 16ull
+/* Not for the second level: a walk that reads no table is as fast (dseg.c). */
+#define TLB_L1_ONLY 32ull
 
 static inline unsigned tlb_shift(unsigned size) { return 12 + 9 * size; }
 static inline uint64_t tlb_vpn(gva_t va, unsigned size)

@@ -21,6 +21,7 @@
 #include "base/counters.h"
 #include "base/param.h"
 #include "base/registry.h"
+#include "base/segment.h"
 
 struct mmu;
 struct mmu_vm;
@@ -86,6 +87,11 @@ enum fix_result {
     FIX_EMULATE, /* the hypervisor makes this one access, to w->page; supervisor accesses only */
 };
 
+/* What a strategy needs of the guest's kernel (struct gk_config); 0: nothing. */
+struct guest_wants {
+    uint64_t segment_bytes;
+};
+
 struct paging {
     const char *name, *summary;
     const struct param *params; /* --set NAME.key=value; values in mmu_vm.param[]; NULL: none */
@@ -119,6 +125,9 @@ struct paging {
     void (*guest_teas)(struct mmu *, const struct tea *, unsigned n);
     uint64_t (*guest_tea_alloc)(struct mmu *, gfn_t first, uint64_t n);
     void (*guest_tea_free)(struct mmu *, uint64_t id);
+    /* Direct segments (guest/hw.h); NULL: this machine has none. */
+    void (*guest_segment)(struct mmu_vm *, gpa_t root, const struct hw_segment *);
+    void (*guest_segment_escape)(struct mmu_vm *, gpa_t root, gva_t, uint64_t bytes, bool escape);
     void (*zap)(struct mmu_vm *, gfn_t first, uint64_t n);
     /* Bytes of shadow and nested tables now. */
     void (*table_bytes)(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
@@ -132,6 +141,7 @@ struct paging {
     bool no_levels;      /* the guest table the hardware reads has none: --levels 5 is refused */
     bool no_host_levels; /* nor has the host's: --host-levels 5 is */
     bool forces_wp;      /* the hardware runs with CR0.WP set, whatever the guest's is */
+    struct guest_wants guest_wants;
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);
 };

@@ -21,6 +21,7 @@ enum { WALK_MAX_STEPS = 64 };
 
 struct walk_log {
     unsigned n;
+    unsigned seg_guest, seg_vmm; /* translations by a direct segment: gva to gpa, gpa to hpa */
     struct walk_step step[WALK_MAX_STEPS];
 };
 

@@ -33,6 +33,7 @@ struct vm_config {
     struct numa_policy numa;       /* --numa */
     uint64_t seed;                 /* --seed */
     unsigned flush_ceiling;        /* --set guest.flush_ceiling=N, default 33 */
+    uint64_t segment_bytes;        /* --set guest.segment=SIZE; 0: as the strategy wants */
     FILE *events;                  /* --set run.events=FILE: one line per event, or NULL */
     bool check;                    /* --set run.check=1: verify every invariant at the end */
     bool hash;                     /* --set run.hash=1: hash guest memory at the end */
@@ -40,6 +41,9 @@ struct vm_config {
     double timeout;                /* --timeout: seconds until the guest is ended; 0: never */
     bool reload_kvm;               /* --reload-kvm: may reload the host's KVM module for --paging */
 };
+
+/* The guest's least primary region (gk_config.segment_bytes), as given or wanted by the strategy. */
+uint64_t vm_segment_bytes(const struct vm_config *);
 
 /* What a guest runs: for the model a function, for real engines a name that the image knows. */
 struct program {

@@ -159,6 +159,17 @@ void hw_ipi(struct hw *h, uint64_t cpus)
         mmu_guest_ipi(h->mmu, h->mvm->vcpu[__builtin_ctzll(cpus)]);
 }
 
+void hw_segment(struct hw *h, gpa_t root, const struct hw_segment *s)
+{
+    if (h->mvm->paging->guest_segment)
+        h->mvm->paging->guest_segment(h->mvm, root, s);
+}
+void hw_segment_escape(struct hw *h, gpa_t root, gva_t va, uint64_t bytes, bool escape)
+{
+    if (h->mvm->paging->guest_segment_escape)
+        h->mvm->paging->guest_segment_escape(h->mvm, root, va, bytes, escape);
+}
+
 void *hw_kmem(struct hw *h, size_t bytes)
 {
     bytes = ALIGN_UP(bytes, 16);
@@ -249,6 +260,12 @@ void u_phase(struct user *u, const char *name)
 
 /* ---- life of a machine ---- */
 
+uint64_t vm_segment_bytes(const struct vm_config *c)
+{
+    return c->segment_bytes ? c->segment_bytes
+                            : REG_FIND(paging, c->paging)->guest_wants.segment_bytes;
+}
+
 static int boot_kernel(struct hw *h, char *err, size_t errlen)
 {
     const struct vm_config *c = h->cfg;
@@ -261,6 +278,7 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
         .pcid = c->cpu->pcid,
         .flush_ceiling = c->flush_ceiling,
         .cpus = c->vcpus,
+        .segment_bytes = vm_segment_bytes(c),
         .tea_registers = h->mvm->paging->tea_registers ? h->mvm->paging->tea_registers(h->mvm) : 0};
     h->kmem_left = reserved - (1ull << SHIFT_2M); /* the rest is the image's (gk_reserved_bytes) */
     if (reserved < c->mem)

@@ -13,12 +13,14 @@ static uint64_t page_bytes(enum page_mode m)
 /* Map the page around gva and store to it; then walk once more, with the log. */
 static int translate(struct hw *h, gva_t gva, struct walk_report *out, char *err, size_t errlen)
 {
-    uint64_t size = page_bytes(h->cfg->guest_page);
+    uint64_t size = page_bytes(h->cfg->guest_page), start = ALIGN_DOWN(gva, size);
     gva_t page;
     struct access load = {.va = gva};
     struct walk w;
     struct walk_log log = {0};
-    int r = u_mmap(&h->user, ALIGN_DOWN(gva, size), size, GK_READ | GK_WRITE, GK_FIXED, &page);
+    if (h->mvm->paging->guest_segment)
+        size = ALIGN_UP(vm_segment_bytes(h->cfg), size);
+    int r = u_mmap(&h->user, start, size, GK_READ | GK_WRITE, GK_FIXED, &page);
     if (r != GK_OK) {
         snprintf(
             err, errlen,
@@ -39,6 +41,8 @@ static int translate(struct hw *h, gva_t gva, struct walk_report *out, char *err
                                 .shift = 12 + 9 * w.size,
                                 .refs = w.refs,
                                 .refs_nested = w.refs_nested,
+                                .seg_guest = log.seg_guest,
+                                .seg_vmm = log.seg_vmm,
                                 .nsteps = log.n};
     out->hpa = w.page + (gva & ((1ull << out->shift) - 1));
     for (unsigned i = 0; i < log.n; i++)

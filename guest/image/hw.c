@@ -103,6 +103,15 @@ uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
     return 0;
 }
 void hw_tea_free(struct hw *h, uint64_t id) { (void)h, (void)id; }
+/* Nor direct segments. */
+void hw_segment(struct hw *h, gpa_t root, const struct hw_segment *s)
+{
+    (void)h, (void)root, (void)s;
+}
+void hw_segment_escape(struct hw *h, gpa_t root, gva_t va, uint64_t bytes, bool escape)
+{
+    (void)h, (void)root, (void)va, (void)bytes, (void)escape;
+}
 
 /* The image has one vCPU (gk_config.cpus), so the kernel never gets here. */
 void hw_run_on(struct hw *h, unsigned cpu)

@@ -264,6 +264,14 @@ struct machine {
     unsigned levels;
 };
 
+/* Escape filters of direct segments: one that takes most pages for escapes, and one with many pages that
+ * must escape. */
+#define SMALL_FILTER " filter_bits=64 filter_hashes=1"
+#define BAD_PAGES " filter_bits=16384 filter_hashes=3 escape_ppm=300000"
+
+/* In every other pair of seeds the guest makes primary regions for direct segments, on every machine. */
+static uint64_t segment_bytes(uint64_t seed) { return seed % 4 < 2 ? 1ull << 40 : 64 << 10; }
+
 static void run_on(const struct machine *m, unsigned vcpus, uint64_t seed, unsigned steps,
                    struct program_state *p)
 {
@@ -277,6 +285,7 @@ static void run_on(const struct machine *m, unsigned vcpus, uint64_t seed, unsig
     uint64_t params[MAX_PARAMS];
     struct vm_config cfg = {.paging = strategy(m->paging, params),
                             .paging_params = params,
+                            .segment_bytes = segment_bytes(seed),
                             .cpu = &cpu,
                             .host_page = m->host_page,
                             .guest_page = PAGES_THP,
@@ -386,6 +395,16 @@ static const struct machine machines[] = {
     {SHSP, "zen3", -1, -1, PAGES_2M, 5},
     {SHSP, "dmt-ref", 1, 0, PAGES_4K, 4},
     {SHSP " start=1", "icx", -1, -1, PAGES_4K, 5},
+    {"dseg-vmm", "plain", 0, 1, PAGES_4K, 4},
+    {"dseg-vmm", "skx", -1, 0, PAGES_2M, 5},
+    {"dseg-vmm" SMALL_FILTER, "zen3", -1, -1, PAGES_THP, 4},
+    {"dseg-guest", "plain", 0, 1, PAGES_4K, 4},
+    {"dseg-guest", "icx", -1, 0, PAGES_THP, 5},
+    {"dseg-guest" BAD_PAGES, "zen3", 1, -1, PAGES_4K, 4},
+    {"dseg", "plain", 1, 0, PAGES_4K, 5},
+    {"dseg", "zen4", -1, -1, PAGES_2M, 4},
+    {"dseg" SMALL_FILTER, "dmt-ref", 0, 1, PAGES_4K, 4},
+    {"dseg" BAD_PAGES, "skx", -1, -1, PAGES_4K, 4},
 };
 
 enum { SEEDS = 2, STEPS = MAX_STEPS };

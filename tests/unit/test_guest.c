@@ -28,6 +28,11 @@
 #define P2M (2 * MIB)
 #define RW (GK_READ | GK_WRITE)
 #define TLB_SIZE 64
+#define CONFIG(mem, reserved, lev, mode, pc, ceiling)                                           \
+    {                                                                                           \
+        .mem_bytes = mem, .reserved_bytes = reserved, .levels = lev, .pages = mode, .pcid = pc, \
+        .flush_ceiling = ceiling                                                                \
+    }
 
 /* ---- the machine ---- */
 struct tlb_entry {
@@ -49,6 +54,15 @@ struct vcpu {
     unsigned nteas;
 };
 
+/* A direct segment, and for each of its pages whether it escapes. */
+struct fake_segment {
+    gpa_t root; /* 0: unused */
+    struct hw_segment s;
+    bool *escaped;
+};
+
+enum { MAX_SEGMENTS = 8 };
+
 struct hw {
     uint64_t *mem;   /* table memory */
     uint64_t *token; /* per frame: what its data is */
@@ -66,6 +80,8 @@ struct hw {
     uint64_t total;             /* frames the kernel manages */
     unsigned tea_hits;          /* entries found through registers */
     uint64_t tea_ids, tea_live; /* areas the hypervisor was told of; those it still knows */
+    struct fake_segment segment[MAX_SEGMENTS];
+    unsigned segments, straight; /* ever loaded; pages that segments translate, at the last check */
 };
 
 uint64_t hw_pt_read(struct hw *h, gpa_t a)
@@ -156,6 +172,40 @@ void hw_ipi(struct hw *h, uint64_t cpus)
     h->n.ipis += (unsigned)__builtin_popcountll(cpus);
 }
 
+static struct fake_segment *segment_of(struct hw *h, gpa_t root)
+{
+    struct fake_segment *f = h->segment;
+    while (f < h->segment + MAX_SEGMENTS && f->root != root)
+        f++;
+    return f < h->segment + MAX_SEGMENTS ? f : NULL;
+}
+
+void hw_segment(struct hw *h, gpa_t root, const struct hw_segment *s)
+{
+    struct fake_segment *f = segment_of(h, root);
+    assert_true(s ? !f : f != NULL); /* one at a time; none is dropped twice */
+    f = f ? f : segment_of(h, 0);
+    assert_non_null(f);
+    free(f->escaped);
+    *f = (struct fake_segment){0};
+    if (s) {
+        uint64_t page = P4 << s->order;
+        assert_true(s->start < s->end && !((s->start | s->end | s->to) & (page - 1)));
+        *f = (struct fake_segment){root, *s, calloc((s->end - s->start) / page, 1)};
+        h->segments++;
+    }
+}
+
+void hw_segment_escape(struct hw *h, gpa_t root, gva_t va, uint64_t bytes, bool escape)
+{
+    struct fake_segment *f = segment_of(h, root);
+    assert_non_null(f);
+    uint64_t page = P4 << f->s.order, end = va + bytes;
+    for (va &= ~(page - 1); va < end; va += page)
+        if (va >= f->s.start && va < f->s.end)
+            f->escaped[(va - f->s.start) / page] = escape;
+}
+
 void *hw_kmem(struct hw *h, size_t bytes)
 {
     if (bytes > h->kmem_left || h->nkmem == 4096)
@@ -193,7 +243,7 @@ static struct hw *boot_cfg(const struct gk_config *c)
 
 static struct hw *boot(uint64_t mem, enum page_mode pages, unsigned levels, bool pcid)
 {
-    return boot_cfg(&(struct gk_config){mem, MIB, levels, pages, pcid, 33, 0, 1});
+    return boot_cfg(&(struct gk_config)CONFIG(mem, MIB, levels, pages, pcid, 33));
 }
 
 static void halt(struct hw *h)
@@ -201,6 +251,8 @@ static void halt(struct hw *h)
     assert_null(gk_check(h->gk));
     for (unsigned i = 0; i < h->nkmem; i++)
         free(h->kmem[i]);
+    for (unsigned i = 0; i < MAX_SEGMENTS; i++)
+        free(h->segment[i].escaped);
     munmap(h->mem, h->frames * P4);
     munmap(h->token, h->frames * 8);
     munmap(h->table, h->frames);
@@ -256,9 +308,29 @@ static void check_entry(struct hw *h, const struct vcpu *c, const struct tlb_ent
     }
 }
 
+/* A page that does not escape is mapped by the tables as the segment says, in every bit. */
+static void check_segments(struct hw *h)
+{
+    h->straight = 0;
+    for (struct fake_segment *f = h->segment; f < h->segment + MAX_SEGMENTS; f++)
+        for (uint64_t i = 0, page = P4 << f->s.order; f->root && i < (f->s.end - f->s.start) / page;
+             i++) {
+            uint64_t size = 0, e;
+            gpa_t at;
+            if (f->escaped[i])
+                continue;
+            e = walk(h, f->root, f->s.start + i * page, &size, &at);
+            assert_int_equal(size, page);
+            assert_int_equal(e, (f->s.to + i * page) | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D |
+                                    PTE_NX | (f->s.order ? PTE_PS : 0));
+            h->straight++;
+        }
+}
+
 /* Every cached translation that can still be used grants no more than the tables. */
 static void check_tlb(struct hw *h)
 {
+    check_segments(h);
     for (unsigned cpu = 0; cpu < CPUS; cpu++)
         for (struct tlb_entry *t = h->vcpu[cpu].tlb; t < h->vcpu[cpu].tlb + TLB_SIZE; t++) {
             if (!t->cr3 || (t->cr3 & CR3_KEEP)) /* unused, or poisoned by forget_root */
@@ -290,6 +362,7 @@ static void check_teas(struct hw *h)
  */
 static void forget_root(struct hw *h, uint64_t cr3)
 {
+    assert_null(segment_of(h, cr3 & PTE_ADDR));
     for (struct vcpu *c = h->vcpu; c < h->vcpu + CPUS; c++)
         for (struct tlb_entry *t = c->tlb; t < c->tlb + TLB_SIZE; t++)
             if (t->cr3 == cr3 && !(t->e & PTE_G))
@@ -955,23 +1028,23 @@ static void test_bad_config(void **s)
 {
     (void)s;
     const struct gk_config bad[] = {
-        {16 * MIB, MIB, 3, PAGES_4K, false, 33, 0, 1},
-        {16 * MIB, MIB, 6, PAGES_4K, false, 33, 0, 1},
-        {16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33, 0, 1},
-        {16 * MIB + 1, MIB, 4, PAGES_4K, false, 33, 0, 1},
-        {0, 0, 4, PAGES_4K, false, 33, 0, 1},
-        {P4, 0, 4, PAGES_4K, false, 33, 0, 1},
-        {16 * MIB, MIB, 4, (enum page_mode)9, false, 33, 0, 1},
-        {1ull << 60, MIB, 4, PAGES_4K, false, 33, 0, 1},
-        {16 * MIB, MIB, 4, PAGES_4K, false, 33, MAX_TEA_REGISTERS + 1, 1},
-        {16 * MIB, MIB, 4, PAGES_4K, false, 33, 0, GK_MAX_CPUS + 1},
+        CONFIG(16 * MIB, MIB, 3, PAGES_4K, false, 33),
+        CONFIG(16 * MIB, MIB, 6, PAGES_4K, false, 33),
+        CONFIG(16 * MIB, 16 * MIB, 4, PAGES_4K, false, 33),
+        CONFIG(16 * MIB + 1, MIB, 4, PAGES_4K, false, 33),
+        CONFIG(0, 0, 4, PAGES_4K, false, 33),
+        CONFIG(P4, 0, 4, PAGES_4K, false, 33),
+        CONFIG(16 * MIB, MIB, 4, (enum page_mode)9, false, 33),
+        CONFIG(1ull << 60, MIB, 4, PAGES_4K, false, 33),
+        {.mem_bytes = 16 * MIB, .levels = 4, .tea_registers = MAX_TEA_REGISTERS + 1},
+        {.mem_bytes = 16 * MIB, .levels = 4, .cpus = GK_MAX_CPUS + 1},
     };
     struct hw *h = calloc(1, sizeof *h);
     h->kmem_left = 64 * MIB;
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_null(gk_boot(h, &bad[i]));
     h->kmem_left = 100; /* no kernel memory */
-    assert_null(gk_boot(h, &(struct gk_config){16 * MIB, MIB, 4, PAGES_4K, false, 33, 0, 1}));
+    assert_null(gk_boot(h, &(struct gk_config)CONFIG(16 * MIB, MIB, 4, PAGES_4K, false, 33)));
     for (unsigned i = 0; i < h->nkmem; i++)
         free(h->kmem[i]);
     free(h);
@@ -1023,7 +1096,9 @@ static bool cached(const struct hw *h, unsigned cpu, gva_t va)
 static void test_shootdown(void **s)
 {
     (void)s;
-    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 0, 4});
+    struct gk_config cfg = CONFIG(64 * MIB, MIB, 4, PAGES_4K, false, 33);
+    cfg.cpus = 4;
+    struct hw *h = boot_cfg(&cfg);
     gva_t a = map(h, 64 * P4, RW, 0);
     touch(h, a, 64);
     reset(h);
@@ -1056,7 +1131,9 @@ static void test_shootdown(void **s)
 static void test_processes_on_vcpus(void **s)
 {
     (void)s;
-    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, true, 33, 0, 2});
+    struct gk_config cfg = CONFIG(64 * MIB, MIB, 4, PAGES_4K, true, 33);
+    cfg.cpus = 2;
+    struct hw *h = boot_cfg(&cfg);
     gva_t a = map(h, 4 * P4, RW, 0);
     touch(h, a, 4);
     int two = fork_of(h), three = fork_of(h);
@@ -1104,7 +1181,9 @@ static void test_processes_on_vcpus(void **s)
 static void test_global_shootdown(void **s)
 {
     (void)s;
-    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, true, 33, 0, 4});
+    struct gk_config cfg = CONFIG(64 * MIB, MIB, 4, PAGES_4K, true, 33);
+    cfg.cpus = 4;
+    struct hw *h = boot_cfg(&cfg);
     gva_t a = map(h, 2 * P4, RW, GK_GLOBAL);
     touch(h, a, 2);
     int child = fork_of(h);
@@ -1149,6 +1228,123 @@ static void test_tree_depth(void **s)
         assert_int_equal(gk_munmap(h->gk, GIB, N * 2 * P4), GK_OK);
     }
     assert_no_leak(h);
+    halt(h);
+}
+
+/* ---- primary regions ---- */
+/* 64 pages: 63 are too few, and those of a shared, executable or read-only mapping are not ones. 64
+ * leaves and L-1 links are written at once; straight counts what the segment translates. */
+static void test_primary_region(void **state)
+{
+    (void)state;
+    struct gk_config c = CONFIG(64 * MIB, MIB, 4, PAGES_4K, false, 33);
+    c.segment_bytes = 64 * P4;
+    struct hw *h = boot_cfg(&c);
+    map(h, 63 * P4, RW, 0);
+    map(h, 64 * P4, GK_READ, 0);
+    map(h, 64 * P4, RW | GK_EXEC, 0);
+    map(h, 64 * P4, RW, GK_SHARED);
+    EXPECT(h, 0, 0, 0, 0, 0);
+    assert_int_equal(h->segments, 0);
+    gva_t a = map(h, 64 * P4, RW, 0);
+    EXPECT(h, 64 + 3, 0, 0, 0, 0);
+    assert_int_equal(h->segments, 1);
+    map(h, 64 * P4, RW, 0); /* one a process */
+    touch(h, a, 64);        /* all is mapped: no fault, no write */
+    EXPECT(h, 0, 0, 0, 0, 0);
+    assert_int_equal(h->straight, 64);
+
+    assert_int_equal(gk_mprotect(h->gk, a, 4 * P4, GK_READ), GK_OK);
+    check_segments(h);
+    assert_int_equal(h->straight, 60);
+    assert_int_equal(gk_mprotect(h->gk, a, 4 * P4, RW), GK_OK);
+    check_segments(h);
+    assert_int_equal(h->straight, 64);
+    assert_int_equal(gk_munmap(h->gk, a + 60 * P4, 4 * P4), GK_OK);
+    check_segments(h);
+    assert_int_equal(h->straight, 60);
+    assert_int_equal(gk_mmap(h->gk, a + 60 * P4, 4 * P4, RW, GK_FIXED, &a), GK_OK);
+    touch(h, a, 4); /* the same addresses again, but not marked before they were used */
+    a -= 60 * P4;
+    assert_int_equal(h->straight, 60);
+
+    int child = fork_of(h); /* all is copy on write */
+    assert_int_equal(h->straight, 0);
+    touch(h, a, 10); /* ten pages are copied: other frames */
+    assert_int_equal(h->straight, 0);
+    end(h, child);
+    touch(h, a, 60); /* the other fifty are the parent's own again */
+    assert_int_equal(h->straight, 50);
+
+    assert_int_equal(gk_munmap(h->gk, a, 64 * P4), GK_OK);
+    assert_null(segment_of(h, h->on->cr3));
+    map(h, 64 * P4, RW, 0);
+    assert_int_equal(h->segments, 2);
+    halt(h);
+}
+
+/* Every page size; without a run of frames the mapping is an ordinary one. */
+static void test_primary_region_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        enum page_mode mode;
+        unsigned pages, size; /* of the region, in pages of its size */
+    } want[] = {{PAGES_4K, 2560, 0}, {PAGES_2M, 5, 9}, {PAGES_THP, 5, 9}};
+    for (unsigned i = 0; i < 3; i++) {
+        struct gk_config c = CONFIG(64 * MIB, MIB, 5, want[i].mode, true, 33);
+        c.segment_bytes = 4 * MIB;
+        struct hw *h = boot_cfg(&c);
+        gva_t a = map(h, 10 * MIB, RW, 0);
+        check_tlb(h);
+        assert_int_equal(h->straight, want[i].pages);
+        assert_int_equal(h->segment[0].s.order, want[i].size);
+        assert_int_equal(gk_munmap(h->gk, a + 3 * P2M / 2, P4), GK_OK); /* splits a large page */
+        check_tlb(h);
+        assert_int_equal(h->straight, want[i].pages - 1);
+        assert_int_equal(gk_munmap(h->gk, a, 10 * MIB), GK_OK);
+        unsigned before = h->segments;
+        a = map(h, 256 * MIB, RW, 0); /* no such run */
+        assert_int_equal(h->segments, before);
+        assert_int_equal(put(h, a, 1), GK_OK);
+        assert_int_equal(gk_munmap(h->gk, a, 256 * MIB), GK_OK);
+        assert_no_leak(h);
+        halt(h);
+    }
+}
+
+/* Runs of frames: aligned, free before, longer than the largest block; all come back. */
+static void test_runs(void **state)
+{
+    (void)state;
+    struct hw *h = boot(3 * GIB, PAGES_4K, 4, false);
+    struct rng r;
+    uint64_t total = gk_free_frames(h->gk);
+    uint32_t at[40], end[40];
+    rng_seed(&r, 7);
+    for (unsigned round = 0; round < 50; round++) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < 40; i++) {
+            unsigned order = (unsigned)rng_below(&r, 10);
+            uint64_t frames = 1 + rng_below(&r, i ? 30000 : 400000);
+            uint32_t f = pmm_take_run(h->gk, frames, order);
+            if (f == NO_FRAME)
+                continue;
+            assert_int_equal(f & ((1u << order) - 1), 0);
+            for (unsigned k = 0; k < n; k++)
+                assert_true(f + frames <= at[k] || f >= end[k]);
+            at[n] = f;
+            end[n++] = f + (uint32_t)frames;
+        }
+        assert_true(n > 10);
+        while (n--)
+            pmm_free_run(h->gk, at[n], end[n]);
+        assert_int_equal(gk_free_frames(h->gk), total);
+        assert_null(gk_check(h->gk));
+    }
+    uint32_t f = pmm_take_run(h->gk, 500000, 18); /* 1.9 GiB */
+    assert_int_equal(f, 1u << 18);
+    pmm_free_run(h->gk, f, f + 500000);
     halt(h);
 }
 
@@ -1346,8 +1542,11 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
                            bool pcid, unsigned teas, unsigned cpus, unsigned steps)
 {
     struct world *w = calloc(1, sizeof *w);
-    w->h = boot_cfg(
-        &(struct gk_config){mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2, teas, cpus});
+    struct gk_config c = CONFIG(mem, 100 * P4, levels, mode, pcid, seed % 3 ? 33 : 2);
+    c.tea_registers = teas;
+    c.cpus = cpus;
+    c.segment_bytes = seed / 12 % 2 ? 64 * KIB : 0;
+    w->h = boot_cfg(&c);
     w->mode = mode;
     if (seed % 4 == 3) /* kernel memory runs out, too */
         w->h->kmem_left = 24 * KIB;
@@ -1367,8 +1566,9 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
             check_tlb(w->h);
         if (what < 30)
             check_teas(w->h);
-        if (n % 100 == 0)
-            assert_null(gk_check(w->h->gk));
+        if (n % 100 == 0 && gk_check(w->h->gk))
+            fail_msg("seed %lu, %u teas, step %u: %s", (unsigned long)seed, teas, n,
+                     gk_check(w->h->gk));
         if (n % 500 == 0)
             gk_for_each_page(w->h->gk, compare, w);
     }
@@ -1379,6 +1579,7 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
     assert_int_equal(gk_switch(w->h->gk, 1), GK_OK);
     assert_int_equal(gk_munmap(w->h->gk, 0, GK_USER_TOP(levels)), GK_OK);
     assert_no_leak(w->h);
+    assert_int_equal(w->h->segments != 0, c.segment_bytes != 0);
     for (int i = 0; i < NPROC; i++)
         for (unsigned k = 0; k < WINDOW; k++)
             drop(&w->page[i][k]);
@@ -1395,7 +1596,9 @@ static void random_program(uint64_t seed, uint64_t mem, enum page_mode mode, uns
 static void test_tea(void **s)
 {
     (void)s;
-    struct hw *h = boot_cfg(&(struct gk_config){64 * MIB, MIB, 4, PAGES_4K, false, 33, 2, 1});
+    struct gk_config cfg = CONFIG(64 * MIB, MIB, 4, PAGES_4K, false, 33);
+    cfg.tea_registers = 2;
+    struct hw *h = boot_cfg(&cfg);
     gva_t a = map(h, 20 * MIB, RW, 0);
     int child;
     EXPECT(h, 0, 0, 0, 0, 0);
@@ -1438,7 +1641,7 @@ static void test_random(void **s)
     (void)s;
     static const enum page_mode modes[] = {PAGES_4K, PAGES_2M, PAGES_THP};
     const char *n = getenv("NB_TEST_SEEDS");
-    unsigned seeds = n ? (unsigned)atoi(n) : 12;
+    unsigned seeds = n ? (unsigned)atoi(n) : 24;
     for (unsigned seed = 0; seed < seeds; seed++)
         random_program(seed, (seed & 1 ? 64 : 10) * MIB, modes[seed % 3], 4 + (seed / 2) % 2,
                        (seed / 3) & 1, 0, (unsigned[]){1, 2, 3, 8}[(seed + seed / 4) % 4], 20000);
@@ -1476,6 +1679,9 @@ int main(void)
         cmocka_unit_test(test_global_shootdown),
         cmocka_unit_test(test_tree_depth),
         cmocka_unit_test(test_tea),
+        cmocka_unit_test(test_primary_region),
+        cmocka_unit_test(test_primary_region_sizes),
+        cmocka_unit_test(test_runs),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,11 +82,11 @@ static void a_span_takes_exactly_what_it_says(void **state)
     struct host *h = new_host(64ull << 20);
     hfn_t f, one;
     assert_true(host_alloc(h, 0, FRAME_TABLE, &one));
-    assert_true(host_alloc_span(h, 5000, FRAME_GUEST, &f));
+    assert_true(host_alloc_span(h, 5000, ORDER_2M, FRAME_GUEST, &f));
     assert_int_equal(f.n % 512, 0);
     assert_int_equal(host_used(h, FRAME_GUEST), 5000);
     assert_null(host_check(h));
-    assert_false(host_alloc_span(h, 16384, FRAME_GUEST, &f));
+    assert_false(host_alloc_span(h, 16384, 0, FRAME_GUEST, &f));
     host_free(h);
 }
 
