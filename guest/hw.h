@@ -27,6 +27,9 @@ void hw_copy_page(struct hw *, gfn_t dst, gfn_t src);
 void hw_load_cr3(struct hw *, uint64_t cr3);
 /* INVLPG: drop the current PCID's (and global) translations of one address. */
 void hw_invlpg(struct hw *, gva_t);
+/* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
+void *hw_kmem(struct hw *, size_t bytes);
+
 /* These three only on a machine with TEA registers (gk_config.tea_registers).
  * Load them, all at once: those of the address space of the CR3 loaded last. */
 void hw_load_teas(struct hw *, const struct tea *, unsigned n);
@@ -34,20 +37,20 @@ void hw_load_teas(struct hw *, const struct tea *, unsigned n);
  * them in consecutive frames of its own; 0 when it does not or cannot. */
 uint64_t hw_tea_alloc(struct hw *, gfn_t first, uint64_t n);
 void hw_tea_free(struct hw *, uint64_t id);
-/* ---- more than one vCPU; an engine with one never sees these called ---- */
-/* The calls that follow, and the program's accesses, are made on this vCPU. Its CR3 is what was last
+
+/* These two only with more than one vCPU (gk_config.cpus).
+ * The calls that follow, and the program's accesses, are made on this vCPU. Its CR3 is what was last
  * loaded there; a vCPU that never loaded one must do so first. */
 void hw_run_on(struct hw *, unsigned cpu);
 /* One interprocessor interrupt from the vCPU that runs to each of these (bit per vCPU, not itself).
  * What they then do, the kernel does there (hw_run_on). */
 void hw_ipi(struct hw *, uint64_t cpus);
-/* ---- direct segments: a machine without them ignores these two ---- */
-/* The address space whose tables start at `root` has this segment and no escapes; NULL: none. It is in
+
+/* Direct segments: a machine without them ignores these two.
+ * The address space whose tables start at `root` has this segment and no escapes; NULL: none. It is in
  * force wherever that root is in CR3. */
 void hw_segment(struct hw *, gpa_t root, const struct hw_segment *);
 /* Pages of it in [va, va + bytes) are to be translated by the tables (escape), or need not be. */
 void hw_segment_escape(struct hw *, gpa_t root, gva_t va, uint64_t bytes, bool escape);
-/* Zeroed kernel memory, 16-byte aligned, never given back; NULL when there is none left. */
-void *hw_kmem(struct hw *, size_t bytes);
 
 #endif

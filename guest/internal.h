@@ -1,9 +1,9 @@
 /* internal.h: the guest kernel's own structures; nobody outside guest/ includes it.
  *
- * Who owns what: pmm.c frames · tea.c runs of tables · smp.c what
- * each vCPU has loaded · pt.c entries and the flush batch · vma.c address
- * ranges · shm.c the pages of mappings that processes share · mm.c system calls and faults ·
- * proc.c processes · segment.c primary regions · check.c the invariants. Lower ones never call higher ones.
+ * Who owns what: pmm.c frames · tea.c runs of tables · smp.c what each vCPU has loaded · pt.c entries
+ * and the flush batch · vma.c address ranges · shm.c the pages of mappings that processes share · mm.c
+ * system calls and faults · proc.c processes · segment.c primary regions · check.c the invariants.
+ * Lower ones never call higher ones.
  */
 #ifndef NB_GUEST_INTERNAL_H
 #define NB_GUEST_INTERNAL_H

@@ -144,6 +144,8 @@ uint64_t hw_tea_alloc(struct hw *h, gfn_t first, uint64_t n)
 
 void hw_tea_free(struct hw *h, uint64_t id) { h->mvm->paging->guest_tea_free(h->mmu, id); }
 
+_Static_assert((int)GK_MAX_CPUS == (int)MAX_VCPUS, "the kernel and the MMU count as far");
+
 /* What the kernel did on the vCPU that it leaves is done: its thread goes on. */
 void hw_run_on(struct hw *h, unsigned cpu)
 {
