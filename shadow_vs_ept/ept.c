@@ -160,6 +160,22 @@ bool ept_violation(struct mmu *m, gpa_t gpa)
     return true;
 }
 
+void ept_split(struct mmu_vm *vm, gpa_t gpa)
+{
+    const uint64_t keep = PTE_P | PTE_W | PTE_U | PTE_A | PTE_D;
+    unsigned level;
+    uint64_t *e = ept_leaf(vm, gpa, &level);
+    for (; e && level > 1; e = ept_leaf(vm, gpa, &level)) {
+        hpa_t t = table_new(vm, gpa, level - 1), first = pte_leaf_addr(*e, level);
+        uint64_t *part = mmu_ptr(vm, t);
+        for (uint64_t i = 0; i < 512; i++)
+            part[i] =
+                (first + (i << level_shift(level - 1))) | (*e & keep) | (level > 2 ? PTE_PS : 0);
+        *e = t | PTE_P | PTE_W | PTE_U;
+        mmu_vm_flush_all(vm);
+    }
+}
+
 enum fix_result ept_reflect(const struct mmu *m, const struct access *a, struct walk *w)
 {
     w->error = mmu_error(&m->ctl, a, PF_P | PF_RSVD);
@@ -212,7 +228,7 @@ void ept_table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested
 }
 
 static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint64_t first,
-                               uint64_t *count)
+                               bool parts, uint64_t *count)
 {
     const uint64_t *e = mmu_ptr(vm, t);
     const char *why = NULL;
@@ -222,24 +238,25 @@ static const char *check_table(struct mmu_vm *vm, hpa_t t, unsigned level, uint6
         if (!(e[i] & PTE_P))
             continue;
         if (!pte_is_leaf(e[i], level))
-            why = check_table(vm, e[i] & PTE_ADDR, level - 1, g, count);
+            why = check_table(vm, e[i] & PTE_ADDR, level - 1, g, parts, count);
         else if (g >= vm->gm->frames || gmem_state(vm->gm, gfn(g)) != PG_RESIDENT ||
-                 gmem_order(vm->gm, gfn(g)) != 9 * (level - 1) ||
+                 gmem_order(vm->gm, gfn(g)) < 9 * (level - 1) ||
+                 (!parts && gmem_order(vm->gm, gfn(g)) != 9 * (level - 1)) ||
                  hfn_hpa(gmem_hfn(vm->gm, gfn(g))) != pte_leaf_addr(e[i], level))
             why = "ept (1) a nested leaf does not map gmem's block";
     }
     return why;
 }
 
-const char *ept_check_leaves(struct mmu_vm *vm, uint64_t *tables)
+const char *ept_check_leaves(struct mmu_vm *vm, bool parts, uint64_t *tables)
 {
-    return check_table(vm, vm->nested_root, vm->host_levels, 0, tables);
+    return check_table(vm, vm->nested_root, vm->host_levels, 0, parts, tables);
 }
 
 const char *ept_check(struct mmu_vm *vm)
 {
     uint64_t count = 0;
-    const char *why = ept_check_leaves(vm, &count);
+    const char *why = ept_check_leaves(vm, false, &count);
     if (!why && count + vm->nested_area.frames != vm->table_frames)
         why = "ept (2) table_frames is wrong";
     return why;

@@ -23,17 +23,19 @@ void ept_guest_pt_write(struct mmu *, gpa_t, uint64_t entry);
 void ept_zap(struct mmu_vm *, gfn_t first, uint64_t n);
 void ept_table_bytes(const struct mmu_vm *, uint64_t *shadow, uint64_t *nested);
 const char *ept_check(struct mmu_vm *);
-/* Invariant (1); counts the tables. */
-const char *ept_check_leaves(struct mmu_vm *, uint64_t *tables);
+/* Invariant (1); counts the tables. parts: a leaf may be smaller than gmem's block. */
+const char *ept_check_leaves(struct mmu_vm *, bool parts, uint64_t *tables);
 
 /* The present leaf that maps gpa and its level, or NULL. */
 uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
-/* Map the resident block around gpa. */
-void ept_map(struct mmu_vm *, gpa_t);
 /* One EPT violation at gpa: count it and make the frame resident. False: no such memory. */
 bool ept_back(struct mmu *, gpa_t);
 /* The same, and map it in the nested table. False when the guest has no such memory. */
 bool ept_violation(struct mmu *, gpa_t);
+/* Map the resident block around gpa. */
+void ept_map(struct mmu_vm *, gpa_t);
+/* Have gpa mapped by 4 KiB, where it is mapped. Flushes. */
+void ept_split(struct mmu_vm *, gpa_t);
 /* What fix() says of an access to memory the guest does not have. */
 enum fix_result ept_reflect(const struct mmu *, const struct access *, struct walk *);
 

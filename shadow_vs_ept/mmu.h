@@ -118,6 +118,7 @@ struct mmu {
     bool started;    /* the guest has loaded CR3 here */
     unsigned levels; /* of the table that walk1d() reads */
     hpa_t root;      /* native: guest root; shadow: shadow root; ept: nested root */
+    uint64_t sptr;   /* agile: the shadow root, as if it were an sPTE above it */
     gpa_t guest_root;
     struct mmu_control ctl; /* the guest's */
     struct mmu_control hw;  /* what the hardware obeys: ctl, but see paging.forces_wp */

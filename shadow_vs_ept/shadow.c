@@ -64,14 +64,15 @@ struct sp *shadow_root(struct mmu *m)
     return root;
 }
 
-/* Build the shadow path for a guest walk and its leaf. */
-static void fill(struct mmu *m, const struct access *a, const struct guest_walk *g)
+/* Build the shadow path for a guest walk and its leaf, as far as it is shadowed. */
+static void fill(struct mmu *m, const struct access *a, const struct guest_walk *g,
+                 const struct shadow_ops *ops)
 {
     struct spt *s = m->vm->spt;
-    struct sp *p = shadow_root(m);
+    struct sp *p = ops->root(m);
     gfn_t f = gpa_gfn(g->gpa);
     uint64_t leaf = g->entry[g->leaf];
-    for (unsigned l = m->vm->levels;; l--) {
+    for (unsigned l = m->vm->levels; p; l--) {
         unsigned idx = level_index(a->va, l), want = spt_max_level(s, f);
         uint64_t first = f.n & ~((1ull << (9 * (l - 1))) - 1);
         if (l <= g->leaf && l <= want) {
@@ -81,13 +82,24 @@ static void fill(struct mmu *m, const struct access *a, const struct guest_walk 
         }
         struct sp *child = spt_child(s, p, idx);
         if (l > g->leaf && !child) {
-            child = spt_get(s, gpa_gfn(g->entry[l] & PTE_ADDR), l - 1);
-            spt_link(s, p, idx, child, g->entry[l]);
+            gfn_t t = gpa_gfn(g->entry[l] & PTE_ADDR);
+            child = ops->table(m, t, l - 1);
+            if (child)
+                spt_link(s, p, idx, child, g->entry[l]);
+            else
+                spt_switch(s, p, idx, t, g->entry[l]);
         } else if (!child)
             child = spt_link_direct(s, p, idx, gfn(first), leaf);
         p = child;
     }
 }
+
+static struct sp *table_page(struct mmu *m, gfn_t t, unsigned level)
+{
+    return spt_get(m->vm->spt, t, level);
+}
+
+static void written(struct mmu *m, gfn_t f) { spt_drop_gfn(m->vm->spt, f); }
 
 void shadow_back(struct mmu *m, gfn_t f)
 {
@@ -95,22 +107,31 @@ void shadow_back(struct mmu *m, gfn_t f)
         m->vm->ops->no_frames(m->vm->ctx);
 }
 
+static const struct shadow_ops shadow_ops = {shadow_root, table_page, written, shadow_back};
+
 /* The guest's kernel stores to a page that no entry lets it write, with CR0.WP clear: the hardware
  * runs with WP set, so the hypervisor makes each such store. */
-enum fix_result shadow_emulate(struct mmu *m, const struct access *a, struct walk *w,
-                               struct guest_walk *g)
+static enum fix_result emulate(struct mmu *m, const struct access *a, struct walk *w,
+                               struct guest_walk *g, const struct shadow_ops *ops)
 {
     gfn_t f = gpa_gfn(g->gpa);
     mmu_exit(m, CTR_exit_other, a->va);
     if (spt_shadowed(m->vm->spt, f))
-        spt_drop_gfn(m->vm->spt, f);
-    shadow_back(m, f);
+        ops->written(m, f);
+    ops->back(m, f);
     guest_walk_mark(m, g, true);
     w->page = hfn_hpa(gmem_hfn(m->vm->gm, f));
     return FIX_EMULATE;
 }
 
-enum fix_result shadow_fix(struct mmu *m, const struct access *a, struct walk *w)
+enum fix_result shadow_emulate(struct mmu *m, const struct access *a, struct walk *w,
+                               struct guest_walk *g)
+{
+    return emulate(m, a, w, g, &shadow_ops);
+}
+
+enum fix_result shadow_repair(struct mmu *m, const struct access *a, struct walk *w,
+                              const struct shadow_ops *ops)
 {
     struct guest_walk g = {0};
     if (!guest_walk(m, a, &g)) {
@@ -119,17 +140,22 @@ enum fix_result shadow_fix(struct mmu *m, const struct access *a, struct walk *w
         return FIX_REFLECT;
     }
     if (!mmu_permits(&m->hw, g.rights, a))
-        return shadow_emulate(m, a, w, &g);
+        return emulate(m, a, w, &g, ops);
     gfn_t f = gpa_gfn(g.gpa);
     if (a->store && spt_shadowed(m->vm->spt, f)) { /* ring 3 stores here: it is no table any more */
         mmu_exit(m, CTR_exit_pt_write, a->va);
-        spt_drop_gfn(m->vm->spt, f);
+        ops->written(m, f);
     } else
         mmu_exit(m, CTR_exit_fill, a->va);
-    shadow_back(m, f);
+    ops->back(m, f);
     guest_walk_mark(m, &g, a->store);
-    fill(m, a, &g);
+    fill(m, a, &g, ops);
     return FIX_RETRY;
+}
+
+enum fix_result shadow_fix(struct mmu *m, const struct access *a, struct walk *w)
+{
+    return shadow_repair(m, a, w, &shadow_ops);
 }
 
 void shadow_guest_cr3(struct mmu *m, uint64_t cr3)

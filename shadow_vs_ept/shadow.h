@@ -13,6 +13,18 @@ void shadow_quick_4_12(struct mmu *, gva_t, unsigned store);
 void shadow_quick_4_16(struct mmu *, gva_t, unsigned store);
 void shadow_explain(struct mmu *, const struct access *, struct walk *, struct walk_log *);
 enum fix_result shadow_fix(struct mmu *, const struct access *, struct walk *);
+
+/* What shadow_repair() needs of a strategy. */
+struct shadow_ops {
+    struct sp *(*root)(struct mmu *); /* for the vCPU's guest root; NULL: nothing to fill */
+    /* For a guest table to be read at `level`; NULL: the walk goes on in the guest's table. */
+    struct sp *(*table)(struct mmu *, gfn_t, unsigned level);
+    void (*written)(struct mmu *, gfn_t); /* a store by no known table write: drop its pages */
+    void (*back)(struct mmu *, gfn_t);    /* make the frame resident, or end the VM */
+};
+/* What shadow_fix() does, by these. */
+enum fix_result shadow_repair(struct mmu *, const struct access *, struct walk *,
+                              const struct shadow_ops *);
 void shadow_guest_cr3(struct mmu *, uint64_t cr3);
 void shadow_guest_invlpg(struct mmu *, gva_t);
 void shadow_guest_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);

@@ -199,6 +199,8 @@ static void count_shadowed(struct spt *s, uint64_t g, int by)
     int change = (s->shadowed[g] != 0) - before;
     s->shadowed_2m[g >> ORDER_2M] += (uint32_t)change;
     s->shadowed_1g[g >> ORDER_1G] += (uint32_t)change;
+    if (change && s->on_shadowed && s->on_shadowed(s->vm, gfn(g), change > 0))
+        s->flush = ALL_VCPUS;
 }
 
 /* Enter the newest private page into its vCPU's list, and take any out of it. */
@@ -239,10 +241,13 @@ static void free_page(struct spt *s, struct sp *p)
         count_shadowed(s, p->gfn, -1);
         meta_free(META_PAGING, p->target);
     }
-    for (unsigned i = 0; i < s->vm->nvcpus; i++)
-        if (s->vm->vcpu[i]->root == p->table)
-            s->vm->vcpu[i]->root =
-                0; /* frame 0 is empty: the next walk exits and finds a new root */
+    for (unsigned i = 0; i < s->vm->nvcpus; i++) {
+        struct mmu *m = s->vm->vcpu[i];
+        if (m->root == p->table)
+            m->root = 0; /* frame 0 is empty: the next walk exits and finds a new root */
+        if (m->sptr == p->table)
+            m->sptr = 0;
+    }
     s->by_table[hpa_hfn(p->table).n] = 0;
     mmu_table_free(s->vm, p->table);
     s->page[p->id] = NULL;
@@ -357,6 +362,17 @@ void spt_map(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights
     settle(s);
 }
 
+void spt_switch(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights)
+{
+    zap_entry(s, p, idx);
+    p->target[idx] = (uint32_t)g.n;
+    *spt_at(s, p, idx) = hfn_hpa(gmem_hfn(s->vm->gm, g)) | (rights & (PTE_W | PTE_U | PTE_NX)) |
+                         PTE_P | PTE_A | SPTE_SWITCH;
+    list_add(s, &s->rmap[g.n], p->table + 8 * idx);
+    s->leaves++;
+    settle(s);
+}
+
 /* ---- private pages ---- */
 
 struct sp *spt_private(struct spt *s, unsigned vcpu, unsigned level, gva_t va)
@@ -407,6 +423,58 @@ void spt_drop_gfn(struct spt *s, gfn_t g)
             free_page(s, p);
     }
     settle(s);
+}
+
+/* Free a tracked page, and those below it that no other link leads to. */
+static void free_below(struct spt *s, struct sp *p)
+{
+    uint32_t below[512], n = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        const struct sp *child = spt_child(s, p, i);
+        if (child && sp_tracked(child))
+            below[n++] = child->id;
+    }
+    free_page(s, p);
+    while (n-- > 0) { /* one of two links may have been enough */
+        struct sp *child = s->page[below[n]];
+        if (child && !child->parents)
+            free_below(s, child);
+    }
+}
+
+static struct sp *any_of(const struct spt *s, gfn_t g)
+{
+    uint32_t i = *chain(s, g.n);
+    while (i && s->page[i]->gfn != g.n)
+        i = s->page[i]->next;
+    return i ? s->page[i] : NULL;
+}
+
+void spt_nest(struct spt *s, gfn_t g)
+{
+    for (struct sp *p = any_of(s, g); p; p = any_of(s, g)) {
+        while (p->parents) {
+            hpa_t a = s->node[p->parents].spte;
+            spt_switch(s, spt_of_table(s, a & ~PAGE_MASK), a >> 3 & 511, g, *mmu_ptr(s->vm, a));
+        }
+        free_below(s, p);
+    }
+    settle(s);
+}
+
+void spt_unnest(struct spt *s, gfn_t g)
+{
+    for (uint32_t n = s->rmap[g.n]; n;) {
+        hpa_t a = s->node[n].spte;
+        n = s->node[n].next;
+        if (*mmu_ptr(s->vm, a) & SPTE_SWITCH)
+            zap_spte(s, a);
+    }
+}
+
+void spt_on_shadowed(struct spt *s, bool (*fn)(struct mmu_vm *, gfn_t, bool shadowed))
+{
+    s->on_shadowed = fn;
 }
 
 void spt_drop_all(struct spt *s)

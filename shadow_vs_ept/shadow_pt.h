@@ -9,6 +9,9 @@
  * while an indirect shadow page stands for it: the guest's writes to it must trap, so no writable
  * leaf may map it.
  *
+ * A switching sPTE (SPTE_SWITCH) stands where a link would: it holds the host-physical address of the guest's
+ * own table, in which the walk goes on. To what follows it is a leaf that maps that table.
+ *
  * Invariants (spt_check verifies all):
  *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block.
  *  (2) a leaf of an indirect page agrees with the guest entry it stands for: present, same target,
@@ -19,11 +22,14 @@
  *  (5) a direct page has exactly one parent, a private one at most one, of its own vCPU.
  *  (6) spt_live() counts the shadow pages, spt_leaves() the leaves, spt_private_pages() those of a
  *      vCPU, all of which are in its list by age.
+ *  (7) a switching sPTE agrees with the guest entry it stands for, and its table is not shadowed.
  */
 #ifndef NB_PAGING_SHADOW_PT_H
 #define NB_PAGING_SHADOW_PT_H
 
 #include "shadow_vs_ept/mmu.h"
+
+#define SPTE_SWITCH PTE_SW2
 
 struct spt;
 
@@ -65,6 +71,8 @@ void spt_link(struct spt *, struct sp *, unsigned idx, struct sp *child, uint64_
 struct sp *spt_link_direct(struct spt *, struct sp *, unsigned idx, gfn_t first, uint64_t rights);
 /* Make sp's entry idx a leaf for the block that starts at g. */
 void spt_map(struct spt *, struct sp *, unsigned idx, gfn_t g, uint64_t rights);
+/* Make sp's entry idx a switching one to guest table g, which is resident. */
+void spt_switch(struct spt *, struct sp *, unsigned idx, gfn_t g, uint64_t rights);
 /* The child a present link entry points to; NULL when the entry is absent or a leaf. */
 struct sp *spt_child(const struct spt *, const struct sp *, unsigned idx);
 uint64_t spt_entry(const struct spt *, const struct sp *, unsigned idx);
@@ -91,6 +99,13 @@ void spt_settle(struct spt *, bool flushed);
 void spt_entry_written(struct spt *, gfn_t g, unsigned idx);
 /* g is no longer a table: drop its shadow pages, let writes through. Flushes. */
 void spt_drop_gfn(struct spt *, gfn_t g);
+/* Walks go on in guest table g from now on: links to its shadow pages become switching sPTEs; the pages
+ * go, and with them those below that nothing else leads to. Flushes. */
+void spt_nest(struct spt *, gfn_t g);
+/* No more: its switching sPTEs go. The caller flushes. */
+void spt_unnest(struct spt *, gfn_t g);
+/* fn hears when a gfn begins or ceases to be shadowed; true: flush everything. */
+void spt_on_shadowed(struct spt *, bool (*fn)(struct mmu_vm *, gfn_t, bool shadowed));
 /* The host changes [first, first + n): drop every leaf that maps it. The caller flushes. */
 void spt_zap(struct spt *, gfn_t first, uint64_t n);
 

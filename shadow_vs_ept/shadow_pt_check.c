@@ -37,6 +37,21 @@ static const char *check_leaf(const struct spt *s, const struct sp *p, unsigned 
     return sp_tracked(p) ? check_guest_entry(s, p, idx, e) : NULL;
 }
 
+/* Invariant (7). */
+static const char *check_switch(const struct spt *s, const struct sp *p, unsigned idx, uint64_t e)
+{
+    uint64_t g = p->target[idx],
+             ge = *(const uint64_t *)gmem_ptr(s->vm->gm, (p->gfn << PAGE_SHIFT) + 8 * idx);
+    if (gmem_state(s->vm->gm, gfn(g)) != PG_RESIDENT ||
+        hfn_hpa(gmem_hfn(s->vm->gm, gfn(g))) != (e & PTE_ADDR) ||
+        !on_list(s, s->rmap[g], p->table + 8 * idx))
+        return "shadow (7) a switching sPTE does not hold the guest's table";
+    if (s->shadowed[g] || !(ge & PTE_P) || pte_is_leaf(ge, p->level) ||
+        (ge & PTE_ADDR) >> PAGE_SHIFT != g)
+        return "shadow (7) a switching sPTE does not follow its guest entry";
+    return NULL;
+}
+
 /* Invariant (5). */
 static const char *check_parents(const struct spt *s, const struct sp *p)
 {
@@ -60,7 +75,10 @@ static const char *check_page(const struct spt *s, const struct sp *p, uint64_t 
         if (!(e & PTE_P))
             continue;
         ++*listed;
-        if (pte_is_leaf(e, p->level)) {
+        if (e & SPTE_SWITCH) {
+            ++*leaves;
+            why = check_switch(s, p, i, e);
+        } else if (pte_is_leaf(e, p->level)) {
             ++*leaves;
             why = check_leaf(s, p, i, e);
         } else if (!child || child->level + 1 != p->level ||

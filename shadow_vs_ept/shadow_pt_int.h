@@ -28,6 +28,7 @@ struct spt {
     uint32_t *rmap;                                        /* by gfn: list of leaf sPTEs */
     uint16_t *shadowed;                  /* by gfn: indirect shadow pages standing for it */
     uint32_t *shadowed_2m, *shadowed_1g; /* shadowed gfns in each 2 MiB, 1 GiB */
+    bool (*on_shadowed)(struct mmu_vm *, gfn_t, bool);
     struct node *node;
     uint32_t nnodes, node_cap, free_node;
     uint64_t flush; /* vCPUs that may hold pointers to a table that is gone, by bit: spt_settle() */

@@ -371,7 +371,7 @@ static const char *check_vcpu(const struct mmu *m)
 static const char *check(struct mmu_vm *vm)
 {
     uint64_t tables = 0;
-    const char *why = ept_check_leaves(vm, &tables);
+    const char *why = ept_check_leaves(vm, false, &tables);
     if (!why)
         why = spt_check(vm->spt);
     for (unsigned i = 0; i < vm->nvcpus && !why; i++)

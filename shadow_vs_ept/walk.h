@@ -35,7 +35,9 @@
 #define PSC_X (1ull << 61)
 #define PSC_W (1ull << 62)
 #define PSC_U (1ull << 63)
-#define PSC_ADDR 0x000ffffffffff000ull /* bits 0..5 refs, 6..11 refs_nested so far */
+#define PSC_ADDR 0x000ffffffffff000ull    /* bits 0..5 refs, 6..11 refs_nested so far */
+#define PSC_NOTE(n) ((uint64_t)(n) << 52) /* 0..7, for the strategy */
+#define PSC_NOTED(hit) ((unsigned)((hit) >> 52 & 7))
 
 /* psc[] and npsc[] slot of a non-leaf entry at `level`. */
 #define PSC_SLOT(level) (5 - (level))
@@ -355,10 +357,11 @@ ALWAYS_INLINE bool nested_steps(struct mmu *m, gpa_t gpa, unsigned guest_level, 
     __builtin_unreachable(); /* level 1 is a leaf */
 }
 
-/* Translate gpa through the nested table; false = nested fault, w->gpa says where. */
-ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
-                               struct nested *out, const enum pwc_kind pwc, const bool cached,
-                               struct walk_log *log)
+/* Translate gpa through the nested table; false = nested fault, w->gpa says where. dirties: reading a
+ * guest table sets D. */
+ALWAYS_INLINE bool nested_walk(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
+                               struct nested *out, const bool dirties, const enum pwc_kind pwc,
+                               const bool cached, struct walk_log *log)
 {
     unsigned levels = m->levels, top = levels;
     struct nested_walk n = {.table = m->root, .rights = PTE_W | PTE_A};
@@ -382,9 +385,8 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
         return walk_nested_fault(w, gpa);
     w->refs += levels - n.level + 1;
     w->refs_nested += levels - n.level + 1;
-    /* The guest's own tables are read as if written (SDM vol. 3C, 29.3.5; APM vol. 2, 15.25.5). */
-    bool dirty = (n.e & PTE_D) || guest_level;
-    if (unlikely(!(n.rights & PTE_A) || (guest_level && !(n.e & PTE_D))))
+    bool written = dirties && guest_level, dirty = (n.e & PTE_D) || written;
+    if (unlikely(!(n.rights & PTE_A) || (written && !(n.e & PTE_D))))
         nested_mark(m, gpa, dirty);
     *out =
         (struct nested){pte_leaf_addr(n.e, n.level) + (gpa & ((1ull << level_shift(n.level)) - 1)),
@@ -397,6 +399,14 @@ ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
     if (pwc != PWC_NONE && m->ntlb.ways)
         ntlb_fill(m, gpa, out);
     return true;
+}
+
+/* The guest's own tables are read as if written (SDM vol. 3C, 29.3.5; APM vol. 2, 15.25.5). */
+ALWAYS_INLINE bool walk_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, struct walk *w,
+                               struct nested *out, const enum pwc_kind pwc, const bool cached,
+                               struct walk_log *log)
+{
+    return nested_walk(m, gpa, guest_level, w, out, true, pwc, cached, log);
 }
 
 /* What a strategy's host table offers to a walk: as walk_nested() and nested_mark() do it for a radix
@@ -427,42 +437,32 @@ ALWAYS_INLINE bool walk_data(struct mmu *m, const struct access *a, struct walk 
     return true;
 }
 
-/* Two-dimensional walk: guest tables at m->guest_root of `glevels` levels, any host table. */
-ALWAYS_INLINE void walk2d_over(struct mmu *m, const struct access *a, struct walk *w,
-                               unsigned glevels, nested_fn *const translate,
+/* Where a two-dimensional walk goes on: at the guest table to be read at `level`. */
+struct walk2d_at {
+    unsigned level;
+    gpa_t table;
+    hpa_t known;           /* its host-physical address; 0: it must be translated */
+    uint64_t rights, note; /* gathered above; PSC_NOTE for what walk caches learn from here on */
+};
+
+/* Go on from there to the end; p->top is set, and what is above at.level. */
+ALWAYS_INLINE void walk2d_from(struct mmu *m, const struct access *a, struct walk *w,
+                               struct walk_path *p, struct walk2d_at at, nested_fn *const translate,
                                nested_mark_fn *const mark, const enum pwc_kind pwc,
                                const bool cached, struct walk_log *log)
 {
-    unsigned level = glevels;
-    gpa_t table = m->guest_root;
-    hpa_t known = 0; /* host-physical address of the table, when a walk cache gave it */
-    uint64_t rights = RIGHTS_ALL, all = PTE_A, e;
-    struct walk_path p;
+    unsigned level = at.level;
+    uint64_t rights = at.rights, all = PTE_A, e;
     struct nested n;
-    walk_begin(w);
-    if (unlikely(!canonical(a->va, glevels))) {
-        walk_fault(m, w, a, FAULT_GP);
-        return;
-    }
-    if (pwc == PWC_INTEL) {
-        uint64_t hit = 0;
-        level = psc_lookup(m, m->psc, a->va, glevels, m->tag, &hit);
-        if (level != glevels) {
-            known = hit & PSC_ADDR;
-            rights = psc_unpack(hit);
-            w->refs = hit & 63;
-            w->refs_nested = hit >> 6 & 63;
-        }
-    }
-    for (p.top = level;; level--) {
-        gpa_t ga = table + 8 * level_index(a->va, level);
-        if (pwc == PWC_INTEL && known) {
-            n.hpa = known + 8 * level_index(a->va, level);
-            known = 0;
+    for (;; level--) {
+        gpa_t ga = at.table + 8 * level_index(a->va, level);
+        if (at.known) {
+            n.hpa = at.known + 8 * level_index(a->va, level);
+            at.known = 0;
         } else if (!translate(m, ga, level, w, &n, pwc, cached, log))
             return;
-        p.ea[level] = n.hpa;
-        p.above[level] = psc_pack(rights) | w->refs | w->refs_nested << 6;
+        p->ea[level] = n.hpa;
+        p->above[level] = psc_pack(rights) | at.note | w->refs | w->refs_nested << 6;
         e = walk_read(m, w, n.hpa, level, true, pwc, cached);
         w->refs++;
         walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
@@ -474,16 +474,43 @@ ALWAYS_INLINE void walk2d_over(struct mmu *m, const struct access *a, struct wal
         all &= e;
         if (level == 1 || (e & PTE_PS))
             break;
-        table = e & PTE_ADDR;
+        at.table = e & PTE_ADDR;
     }
-    p.leaf = level;
+    p->leaf = level;
     if (!walk_accepts(m, w, a, e, level, rights))
         return;
     if (!walk_data(m, a, w, level, rights, e, translate, mark, pwc, cached, log))
         return;
-    walk_mark(m, &p, all, e, a->store);
+    walk_mark(m, p, all, e, a->store);
     if (pwc == PWC_INTEL)
-        psc_fill(m, a->va, &p);
+        psc_fill(m, a->va, p);
+}
+
+/* Two-dimensional walk: guest tables at m->guest_root of `glevels` levels, any host table. */
+ALWAYS_INLINE void walk2d_over(struct mmu *m, const struct access *a, struct walk *w,
+                               unsigned glevels, nested_fn *const translate,
+                               nested_mark_fn *const mark, const enum pwc_kind pwc,
+                               const bool cached, struct walk_log *log)
+{
+    struct walk2d_at at = {.level = glevels, .table = m->guest_root, .rights = RIGHTS_ALL};
+    struct walk_path p;
+    walk_begin(w);
+    if (unlikely(!canonical(a->va, glevels))) {
+        walk_fault(m, w, a, FAULT_GP);
+        return;
+    }
+    if (pwc == PWC_INTEL) {
+        uint64_t hit = 0;
+        at.level = psc_lookup(m, m->psc, a->va, glevels, m->tag, &hit);
+        if (at.level != glevels) {
+            at.known = hit & PSC_ADDR;
+            at.rights = psc_unpack(hit);
+            w->refs = hit & 63;
+            w->refs_nested = hit >> 6 & 63;
+        }
+    }
+    p.top = at.level;
+    walk2d_from(m, a, w, &p, at, translate, mark, pwc, cached, log);
 }
 
 /* The same over the radix table at m->root. */

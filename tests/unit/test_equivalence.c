@@ -318,6 +318,7 @@ static void run_on(const struct machine *m, unsigned vcpus, uint64_t seed, unsig
 
 /* Switching as often as it can. */
 #define SHSP "shsp window=64 patience=0 walk_extra=1000"
+#define AGILE "agile interval=64"
 
 #define FEW "shadow-lazy pages=16" /* recycling all the time */
 #define RESYNC FEW " resync=1"
@@ -405,6 +406,13 @@ static const struct machine machines[] = {
     {"dseg", "zen4", -1, -1, PAGES_2M, 4},
     {"dseg" SMALL_FILTER, "dmt-ref", 0, 1, PAGES_4K, 4},
     {"dseg" BAD_PAGES, "skx", -1, -1, PAGES_4K, 4},
+    {AGILE, "plain", 0, 1, PAGES_4K, 4},
+    {AGILE, "skx", -1, -1, PAGES_THP, 4},
+    {AGILE " start=1", "zen3", -1, -1, PAGES_4K, 4},
+    {AGILE, "dmt-ref", 1, 0, PAGES_2M, 4},
+    {AGILE, "icx", -1, -1, PAGES_4K, 5},
+    {AGILE " writes=1", "zen4", -1, -1, PAGES_2M, 5},
+    {AGILE " start=1", "plain", 1, 1, PAGES_THP, 5},
 };
 
 enum { SEEDS = 2, STEPS = MAX_STEPS };

@@ -16,13 +16,15 @@ REGISTRY(engine);
 
 /* The strategies that adapt, made to do so at every turn. */
 #define RESTLESS "shsp window=64 patience=0 walk_extra=1000"
+#define AGILE "agile interval=64"
+#define AGILE_NESTED "agile interval=100 start=1"
 #define RESYNC "shadow-lazy pages=16 resync=1"
 
 /* Every strategy there is: a new one is tested without being named here. */
 enum { MAX_STRATEGIES = 40 };
 static unsigned strategies(const char *out[MAX_STRATEGIES], bool bare_too)
 {
-    const struct reg_head *all[MAX_STRATEGIES - 2];
+    const struct reg_head *all[MAX_STRATEGIES - 4];
     size_t n = REG_SORTED(paging, all, ARRAY_SIZE(all));
     unsigned k = 0;
     assert_in_range(n, 8, ARRAY_SIZE(all));
@@ -30,6 +32,8 @@ static unsigned strategies(const char *out[MAX_STRATEGIES], bool bare_too)
         if (bare_too || !((const struct paging *)all[i])->bare)
             out[k++] = all[i]->name;
     out[k++] = RESTLESS;
+    out[k++] = AGILE;
+    out[k++] = AGILE_NESTED;
     out[k++] = RESYNC;
     return k;
 }
@@ -161,6 +165,79 @@ static void references_per_walk_follow_the_formula(void **state)
     cpu_free(cpu);
 }
 
+/* ---- agile: R = (g - i) + i (1 + h) when i of g guest levels are nested ----
+ *
+ * The page is mapped and stored to, then the kernel writes the table at the top of the i leaf-most levels
+ * twice, which moves it. Until then all tables were shadowed, in the first 2 MiB of the guest's free
+ * memory: that block is mapped by 4 KiB, so a table is translated in h = host levels. So is a 4 KiB guest
+ * page, which comes from the same block. A 2 MiB guest page has a block of its own, of a 1 GiB host page
+ * split into 2 MiB; a 1 GiB guest page that of a host page: h is less by the smaller of both sizes.
+ *     R = (g - i) + i + (i - 1) * tables' h + the page's h
+ * Shadowed throughout (i = 0), the levels of the effective page. Fully nested, nothing was ever
+ * shadowed or split: (g + 1)(h + 1) - 1.
+ */
+struct nest {
+    unsigned levels; /* i; 0: none */
+    struct walk w;
+    unsigned steps;
+};
+
+static void nest_page(struct user *u, void *arg)
+{
+    struct nest *n = arg;
+    struct hw *h = u->hw;
+    const gva_t va = 0x7f1234567000;
+    unsigned leaf = 1 + h->cfg->guest_page, level = h->cfg->levels;
+    uint64_t size = 1ull << level_shift(leaf);
+    gva_t at;
+    assert_int_equal(u_mmap(u, ALIGN_DOWN(va, size), size, GK_READ | GK_WRITE, GK_FIXED, &at),
+                     GK_OK);
+    st(u, va);
+    gpa_t table = gk_cr3(h->kernel) & PTE_ADDR;
+    for (; n->levels && level > leaf + n->levels - 1; level--)
+        table = hw_pt_read(h, table + 8 * level_index(va, level)) & PTE_ADDR;
+    gpa_t e = table + 8 * level_index(va, level);
+    for (unsigned k = 0; n->levels && k < 2; k++)
+        hw_pt_write(h, e, hw_pt_read(h, e));
+    struct access load = {.va = va};
+    struct walk_log log = {0};
+    h->mvm->paging->explain(h->mmu, &load, &n->w, &log);
+    n->steps = log.n;
+}
+
+static unsigned least(unsigned a, unsigned b) { return a < b ? a : b; }
+
+static void agile_walks_follow_the_formula(void **state)
+{
+    (void)state;
+    const struct cpu *cpu = preset("plain");
+    unsigned checked = 0;
+    for (unsigned k = 0; k < 36; k++) {
+        unsigned gl = 4 + k % 2, hl = 4 + k / 2 % 2, gp = k / 4 % 3, hp = k / 12, g = gl - gp;
+        for (unsigned i = 0; i <= g + 1; i++) {
+            bool full = i == g + 1;
+            struct vm_config c = config(full ? "agile start=1" : "agile", cpu);
+            struct nest n = {.levels = full ? 0 : i};
+            struct result r;
+            unsigned page_h = hl - least(gp, hp), want = full ? (g + 1) * (hl - hp + 1) - 1
+                                                         : i  ? g + (i - 1) * hl + page_h
+                                                              : gl - least(gp, hp);
+            c.levels = gl, c.host_levels = hl;
+            c.guest_page = (enum page_mode)gp, c.host_page = (enum page_mode)hp;
+            c.mem = 2ull << 30, c.host_mem = 4ull << 30;
+            run_checked(&c, nest_page, &n, &r);
+            assert_int_equal(n.w.status, WALK_OK);
+            assert_int_equal(n.w.refs, want);
+            assert_int_equal(n.steps, want);
+            assert_int_equal(n.w.refs_nested, full ? want - g : i ? want - g : 0);
+            assert_int_equal(n.w.size, least(gp, hp));
+            checked++;
+        }
+    }
+    assert_int_equal(checked, 4 * 3 * 3 * (2 + 3.5)); /* g is 3.5 on average */
+    cpu_free(cpu);
+}
+
 /* Random loads and stores over `pages` pages, so that walks, assists and evictions mix. */
 struct mix {
     uint64_t pages, accesses;
@@ -233,6 +310,32 @@ static void refs_per_walk_do_not_depend_on_walk_caches(void **state)
         }
 }
 
+/* 4 + 4 i references, or 24, whatever the walk caches; and the walks counted are all. */
+static void agile_counts_add_up(void **state)
+{
+    (void)state;
+    static const char *const cpus[] = {"plain", "skx", "icx", "zen3", "zen4", "dmt-ref"},
+                             *const paging[] = {"agile", AGILE, AGILE_NESTED};
+    for (unsigned i = 0; i < ARRAY_SIZE(cpus); i++)
+        for (unsigned p = 0; p < ARRAY_SIZE(paging); p++) {
+            const struct cpu *cpu = preset(cpus[i]);
+            struct vm_config c = config(paging[p], cpu);
+            struct mix x = {5000, 60000};
+            struct result r;
+            run_checked(&c, random_mix, &x, &r);
+            uint64_t walks = r.total.walks_nested_root, refs = 24 * walks, nested = 20 * walks;
+            for (unsigned k = 0; k <= 4; k++) {
+                uint64_t n = r.total.v[CTR_walks_nested_0 + k];
+                walks += n, refs += (4 + 4 * k) * n, nested += 4 * k * n;
+            }
+            assert_int_equal(walks, r.total.walks);
+            assert_int_equal(refs, r.total.walk_refs);
+            assert_int_equal(nested, r.total.walk_refs_nested);
+            assert_true(r.total.walks_nested_0 > 0 && r.total.walks_nested_1 > 0);
+            cpu_free(cpu);
+        }
+}
+
 /* ---- golden exits: 256 pages mapped, stored to and unmapped, eight times ----
  *
  * Derivation (policies of guest/kernel.h, reactions of shadow.c and ept.c). Per round the guest
@@ -268,6 +371,12 @@ static void refs_per_walk_do_not_depend_on_walk_caches(void **state)
  * the rest in round 2, or with INVLPG by one fill more.
  * 2048 + 4 + 3 + 8 + 32 = 2095; 2048 + 4 + 3 + 1 + 33 = 2089.
  * shadow-pvm: no fills but the program's and the first of the image's ring-3 text.
+ *
+ * agile, without scans: the root is shadowed from the CR3 load on; its link exits, as under shadow. The
+ * kernel's first touches of PDPT, PD and PT are violations. Page 0 is reflected, and filled, which shadows
+ * these three. Pages 1 and 2 are reflected, their leaf writes exit, and page 1 is filled; the second write
+ * has moved the PT to nested mode. From then on faults and writes are free: pages 2 to 255 are violations
+ * in the first round, being first touches; later rounds use the same frames. CR3 loads exit, INVLPGs do not.
  *
  * shsp that never switches is ept or shadow and its timer: an exit per 10,000 walks and guest events. The
  * latter are 4099 table writes and 9 CR3 loads. Nested: a walk that faults and one that does not for each of
@@ -313,6 +422,8 @@ static void remapping_costs_the_exits_the_design_predicts(void **state)
         {"shadow-kvm", 33, 2095 + 2048 + 1 + 9 + 1, 2095, 2048, 1, 9, 0, 0},
         {"shadow-kvm", 256, 2089 + 2048 + 1 + 1 + 2048 + 1, 2089, 2048, 1, 1, 2048, 0},
         {"shadow-pvm", 33, 2049 + 2048, 2049, 2048, 0, 0, 0, 0},
+        {"agile interval=1000000", 33, 2 + 3 + 3 + 9 + 257, 2, 3, 3, 9, 0, 257},
+        {"agile interval=1000000", 256, 2 + 3 + 3 + 1 + 257, 2, 3, 3, 1, 0, 257},
         {"shsp patience=1000000", 33, 260, 0, 0, 0, 0, 0, 260},
         {"shsp patience=1000000 start=1", 33, 2051 + 2048 + 4096 + 9 + 1, 2051, 2048, 4096, 9, 0,
          0},
@@ -548,7 +659,7 @@ static void zapped(struct user *u, void *arg)
     for (unsigned i = 0; i < 1024; i += 3) { /* discard the frame of every third page */
         struct walk_log log = {0};
         struct access load = {.va = a + (i << 12)};
-        ld(u, load.va); /* a false escape fills first */
+        ld(u, load.va); /* fills first: a false escape, what has changed mode since */
         h->mvm->paging->explain(h->mmu, &load, &w, &log);
         assert_int_equal(w.status, WALK_OK);
         for (uint64_t g = 0; g < h->gm->frames; g++)
@@ -813,6 +924,8 @@ int main(void)
         cmocka_unit_test(refs_per_walk_do_not_depend_on_walk_caches),
         cmocka_unit_test(remapping_costs_the_exits_the_design_predicts),
         cmocka_unit_test(shsp_follows_its_guest),
+        cmocka_unit_test(agile_walks_follow_the_formula),
+        cmocka_unit_test(agile_counts_add_up),
         cmocka_unit_test(tlb_misses_equal_an_independent_simulation),
         cmocka_unit_test(running_out_of_memory_is_an_outcome),
         cmocka_unit_test(a_wild_access_ends_the_program),
