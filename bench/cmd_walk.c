@@ -78,6 +78,7 @@ static const struct argp argp = {
            "finding G3; "
            "UDH2 the same for the page of user data; S1 a shadow entry.\n\n"
            "Example: nestbed walk --paging ept --guest-page 2m --gva 0x40000000\n"
+           "Example: nestbed walk --paging dseg-guest        (one dimension by registers)\n"
            "Example: nestbed walk -s 7        (then: nestbed walk -s 7 -c)"};
 
 /* ---- words for a step ---- */

@@ -29,7 +29,8 @@
  * and costs nothing. (A lookup beside the first level would find in the segment what hits the second
  * here; no page in both segments is there.)
  *
- * Filters hold a page that need not escape any more until their owner makes them anew (escape.h).
+ * All vCPUs see a change of a filter at once; between processors it would travel with the shootdown that
+ * the entry's change needs. Filters hold a page that need not escape any more until their owner makes them anew (escape.h).
  *
  * A page of a segment is what its dimension pages with (--guest-page, --host-page): what escapes, and
  * the most that one TLB entry covers, since the filter vouches for no more.

@@ -11,7 +11,7 @@ load common
     [ "$(jq -r '.counters | keys_unsorted[]' <<< "$output")" = "$("$nestbed" list counters --names)" ]
     jq -e '.counters | all(.[]; . == null or type == "number" or type == "string")' <<< "$output"
     [ "$(jq -r 'keys_unsorted | join(" ")' <<< "$output")" = "schema engine paging paging_params workload cpu pages levels mem \
-vcpus numa flush_ceiling outcome counters phases per_vcpu cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
+vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
 }
 
 @test "--json: seed as hex, memory in bytes, tags, parameters" {
@@ -197,6 +197,10 @@ vcpus numa flush_ceiling outcome counters phases per_vcpu cycles derived memory_
     fail_line 64 "0 or 1"
     nb run --workload touch --set guest.flush_ceiling=-1
     fail_line 64 "guest.flush_ceiling"
+    nb run --workload touch --set guest.segment=0
+    fail_line 64 "guest.segment=64M"
+    nb run --workload touch --paging ept --set dseg.filter_bits=512
+    fail_line 64 "--paging dseg"
 }
 
 @test "--cpu: a missing file, a broken file" {

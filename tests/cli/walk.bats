@@ -57,6 +57,22 @@ TABLE
     done
 }
 
+@test "direct segments: the other dimension's entries, or none" {
+    for guest in 4k 2m 1g; do
+        for host in 4k 2m 1g; do
+            g=$(depth $guest 5) h=$(depth $host 4)
+            [ "$(refs --paging dseg-vmm --levels 5 --guest-page $guest --host-page $host)" = "$g 0" ]
+            [ "$(refs --paging dseg-guest --levels 5 --guest-page $guest --host-page $host)" = "$h $h" ]
+            [ "$(refs --paging dseg --levels 5 --guest-page $guest --host-page $host)" = "0 0" ]
+        done
+    done
+    nb walk --paging dseg
+    [ "$status" -eq 0 ]
+    [[ $output == *"by direct segments: 1 from gva to gpa, 1 from gpa to hpa"* ]]
+    nb walk -s 7 --paging dseg
+    fail_line 64 "direct segment"
+}
+
 @test "native: 4, 3, 2 and with five levels 5, 4, 3" {
     for levels in 4 5; do
         for page in 4k 2m 1g; do

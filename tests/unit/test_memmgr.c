@@ -90,6 +90,38 @@ static void a_span_takes_exactly_what_it_says(void **state)
     host_free(h);
 }
 
+static void forget(void *ctx, gfn_t first, uint64_t n) { *(uint64_t *)ctx += n, (void)first; }
+
+/* A reserved guest is in one piece and in whole blocks; a page that is taken comes back anywhere. */
+static void a_reserved_guest_is_contiguous_and_can_lose_pages(void **state)
+{
+    (void)state;
+    static const struct gmem_ops ops = {forget};
+    static const enum page_mode modes[] = {PAGES_4K, PAGES_2M, PAGES_THP, PAGES_1G};
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t mem = (2ull << 30) + (3 << 20), zapped = 0, order = i == 3 ? 18 : i ? 9 : 0;
+        struct host *h = new_host(5ull << 30);
+        struct gmem *g = gmem_new(h, mem, modes[i], &ops, &zapped);
+        assert_int_equal(gmem_reserve(g), GMEM_OK);
+        assert_int_equal(g->resident, mem >> 12);
+        for (uint64_t f = 0; f < g->frames; f++)
+            assert_int_equal(gmem_hfn(g, gfn(f)).n, gmem_hfn(g, gfn(0)).n + f);
+        assert_int_equal(gmem_order(g, gfn(0)), order);
+        assert_int_equal(gmem_order(g, gfn(g->frames - 1)),
+                         0); /* less than a large block is left */
+        assert_null(gmem_check(g));
+        gmem_discard(g, gfn(700), 2);
+        assert_int_equal(zapped, i ? (1ull << order) + 1 : 2); /* the block, then what is left */
+        assert_int_equal(gmem_state(g, gfn(700)), PG_UNTOUCHED);
+        assert_int_equal(gmem_fault(g, gfn(700)), GMEM_OK);
+        assert_null(gmem_check(g));
+        gmem_free(g);
+        assert_int_equal(host_used(h, FRAME_GUEST), 0);
+        assert_null(host_check(h));
+        host_free(h);
+    }
+}
+
 static void hostile_sizes_are_refused(void **state)
 {
     (void)state;
@@ -237,6 +269,7 @@ int main(void)
         cmocka_unit_test(all_frames_can_be_had_and_given_back),
         cmocka_unit_test(random_blocks_keep_the_invariants),
         cmocka_unit_test(a_span_takes_exactly_what_it_says),
+        cmocka_unit_test(a_reserved_guest_is_contiguous_and_can_lose_pages),
         cmocka_unit_test(hostile_sizes_are_refused),
         cmocka_unit_test(a_large_block_splits_when_part_of_it_goes),
         cmocka_unit_test(the_host_limit_is_a_result),
