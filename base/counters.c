@@ -7,7 +7,8 @@
 #define IS_GAUGE(id)                                                                             \
     ((id) == CTR_guest_pt_bytes || (id) == CTR_shadow_pt_bytes || (id) == CTR_nested_pt_bytes || \
      (id) == CTR_host_frames || (id) == CTR_shared_frames || (id) == CTR_saved_frames ||         \
-     (id) == CTR_balloon_pages || (id) == CTR_shadow_out_of_sync || (id) == CTR_shadow_leaves)
+     (id) == CTR_balloon_pages || (id) == CTR_shadow_out_of_sync || (id) == CTR_shadow_leaves || \
+     (id) == CTR_guest_ecpt_bytes)
 
 const struct counter_desc counter_descs[CTR_COUNT] = {
 #define COUNTER(name, unit, tag, meaning) \

@@ -284,7 +284,8 @@ static unsigned dump_memory(const struct walk_report *r, const struct vm_config 
 static hpa_t root_of(const struct walk_report *r, const struct vm_config *vm, enum walk_dim dim)
 {
     unsigned top = dim == DIM_NESTED ? vm->host_levels : vm->levels;
-    bool flat = dim == DIM_NESTED && REG_FIND(paging, vm->paging)->no_host_levels;
+    const struct paging *how = REG_FIND(paging, vm->paging);
+    bool flat = dim == DIM_NESTED && how->no_host_levels && !how->no_levels;
     for (unsigned i = 0; i < r->nsteps; i++)
         if (r->steps[i].dim == dim)
             return flat || r->steps[i].level == top ? r->steps[i].hpa - 8 * r->steps[i].index : 0;
