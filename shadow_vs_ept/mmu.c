@@ -229,7 +229,7 @@ hpa_t mmu_access_any(struct mmu *m, gva_t va, unsigned store, uint64_t val, bool
         val = take(m, va, val ? val : mmu_fetch(m, va, store), &size);
     if (unlikely(!slow_allows(val, store)))
         val = assist(m, va, &size);
-    return slow_remember(m, va, size, val, m->hot.mru_shift);
+    return slow_remember(m, va, size, val, m->hot.mru_shift, true);
 }
 
 /* The instances of the slow path for strategies without a quick walk. */
@@ -247,8 +247,10 @@ static void slow_any(struct mmu *m, gva_t va, unsigned store)
         m->c.v[CTR_data_l1_hits + cache_access(m, access)]++; \
     }
 SLOW_CACHED(slow_any_cached, mmu_access_any(m, va, store, 0, false))
-SLOW_CACHED(slow_4_12_cached, slow_access(m, va, store, 4, 12, CACHED_MRU_SHIFT, NULL))
-SLOW_CACHED(slow_4_16_cached, slow_access(m, va, store, 4, 16, CACHED_MRU_SHIFT, NULL))
+SLOW_INSTANCE(cached_4_12, 4, 12, CACHED_MRU_SHIFT, NULL)
+SLOW_INSTANCE(cached_4_16, 4, 16, CACHED_MRU_SHIFT, NULL)
+SLOW_CACHED(slow_4_12_cached, cached_4_12_access(m, va, store))
+SLOW_CACHED(slow_4_16_cached, cached_4_16_access(m, va, store))
 
 /* Where a page size has no first level, repeats must not count as its hits. */
 static void slow_no_l1(struct mmu *m, gva_t va, unsigned store)
@@ -348,7 +350,7 @@ hpa_t mmu_access(struct mmu *m, const struct access *a)
         val = w.page | w.flags;
         fill(m, a->va, size, val);
     }
-    slow_remember(m, a->va, size, val, m->hot.mru_shift);
+    slow_remember(m, a->va, size, val, m->hot.mru_shift, false);
     if (!m->l1[size] || m->cache[0].ways)
         mmu_forget_mru(m);
     return (val & PTE_ADDR) + (a->va & ((1ull << tlb_shift(size)) - 1));
