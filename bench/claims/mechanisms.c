@@ -14,9 +14,9 @@
 static const char *const mixed[] = {"--workload churn",  "--workload forkcow", "--workload spawn",
                                     "--workload switch", "--trace cc1",        "--trace shell",
                                     "--trace sqlite",    "--workload gups",    "--workload zipf"};
-static const char *const walking[] = {"--workload gups --set size=1G --mem 2G", "--workload btree",
-                                      "--workload zipf --set size=512M", "--workload bfs",
-                                      "--workload chase"};
+static const char *const walking[] = {"--workload gups --set size=1G --set updates=300000 --mem 2G",
+                                      "--workload btree", "--workload zipf --set size=512M",
+                                      "--workload bfs", "--workload chase"};
 
 static double total(struct check *c, const char *paging, const char *program)
 {
