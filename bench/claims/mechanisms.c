@@ -40,28 +40,53 @@ static double over(struct check *c, const char *a, const char *b, const char *mo
 
 /* ---- V4: agile paging ---- */
 
+/* Best of shadow and nested paging over agile. */
+static double gain_of_agile(struct check *c, const char *program)
+{
+    return fmin(total(c, "shadow", program), total(c, "ept", program)) / total(c, "agile", program);
+}
+
+/* Static memory and tables that change, in a run long enough to have paid for moving tables. */
+static const char both_kinds[] = "--workload churn --set accesses=10000000";
+static const char still[] = "--workload gups --set updates=5000000";
+
 static void agile_best(struct check *c)
 {
-    double sum = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(mixed); i++)
-        sum += log(fmin(total(c, "shadow", mixed[i]), total(c, "ept", mixed[i])) /
-                   total(c, "agile", mixed[i]));
-    double gain = exp(sum / ARRAY_SIZE(mixed));
-    claim_above(c, 1, gain, "best of both over agile, mean");
-    claim_beside(c, 1.12, gain, "best of both over agile, mean");
+    double gain = gain_of_agile(c, both_kinds);
+    claim_above(c, 1, gain, "churn: best of both over agile");
+    claim_beside(c, 1.12, gain, "churn: best of both over agile");
 }
 REGISTER_AS(claim, v4a, "V4a",
             .summary = "agile paging is 12 % better than the best of shadow and nested",
             .source = "Agile paging, ISCA'16 [A]", .kind = CLAIM_SHAPE, .check = agile_best,
-            .needs = {"agile", "shadow", "ept"});
+            .needs = {"agile", "shadow", "ept"},
+            .note = "where memory is static and tables change beside it. With the walk caches of "
+                    "skx nested paging is within 8 % of native there: more cannot be gained");
 
 static void agile_native(struct check *c)
 {
-    claim_below(c, 1.04, over(c, "agile", "native", ""), "agile over native, programs that walk");
+    claim_below(c, 1.04, total(c, "agile", both_kinds) / total(c, "native", both_kinds),
+                "churn: agile over native");
+    claim_below(c, 1.04, total(c, "agile", still) / total(c, "native", still),
+                "gups: agile over native");
 }
 REGISTER_AS(claim, v4b, "V4b", .summary = "agile paging is within 4 % of native",
             .source = "Agile paging, ISCA'16 [A]", .kind = CLAIM_SHAPE, .check = agile_native,
             .needs = {"agile", "native"});
+
+static void agile_short(struct check *c)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(mixed); i++)
+        sum += log(gain_of_agile(c, mixed[i]));
+    claim_above(c, 1, exp(sum / ARRAY_SIZE(mixed)), "best of both over agile, mean of nine");
+}
+REGISTER_AS(claim, v4c, "V4c", .summary = "so it is for short programs",
+            .source = "Agile paging, ISCA'16 [A]", .kind = CLAIM_SHAPE, .check = agile_short,
+            .needs = {"agile", "shadow", "ept"},
+            .disagrees = "set-up leaves tables nested that were written; they come back to shadow "
+                         "mode in the work phase, one fill an entry, which short runs do not earn "
+                         "back");
 
 /* ---- V7: direct segments ---- */
 
@@ -109,7 +134,10 @@ static void ecpt(struct check *c)
 REGISTER_AS(claim, v9c, "V9c",
             .summary = "nested ECPT: programs 1.19 times as fast, with the strategy itself",
             .source = "Stojkovic et al., ASPLOS'22 [A]", .kind = CLAIM_SHAPE, .check = ecpt,
-            .needs = {"ecpt", "ept"});
+            .needs = {"ecpt", "ept"},
+            .disagrees =
+                "the strategy is the plain design: all 99 places a walk may probe go through "
+                "the data caches, which the paper's cuckoo walk caches prune");
 
 /* ---- V10: DMT, as a strategy ---- */
 
