@@ -7,6 +7,7 @@
  *
  *   native g; shadow g of the smaller page; nested (g + 1)(h + 1) - 1
  *   flat nested table, h = 1: 2g + 1; merged pairs of levels, g = h = 2: 8
+ *   hashed tables: the host entries of the guest entry, that, the host entry of the page: 3
  *   DMT: guest leaf, and the host leaf that finds it and the page's: 3; with guest tables in host
  *   memory 2
  *   agile: 4 - i levels in shadow mode, i guest levels nested: (4 - i) + 5i; all nested 24
@@ -219,3 +220,16 @@ REGISTER_AS(claim, v2f, "V2f",
             .summary = "direct segments: dual reads no entry, VMM direct 4, guest direct 4",
             .source = "Gandhi et al., MICRO'14 [M]", .check = segments,
             .needs = {"dseg", "dseg-vmm", "dseg-guest"});
+
+static void hashed(struct check *c)
+{
+    const struct result *r =
+        check_run(c, "--paging ecpt --cpu plain --workload gups --set updates=100000");
+    if (!r)
+        return;
+    claim_above(c, 0, (double)work_counters(r)->walks, "walks");
+    claim_equal(c, 3 * work_counters(r)->walks, work_counters(r)->walk_refs,
+                "steps one after the other, 3 a walk");
+}
+REGISTER_AS(claim, v2g, "V2g", .summary = "nested ECPT: 3 steps are left of 24, of parallel probes",
+            .source = "Stojkovic et al., ASPLOS'22 [A]", .check = hashed, .needs = {"ecpt"});
