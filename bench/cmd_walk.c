@@ -15,6 +15,7 @@
 #include "bench/record.h"
 #include "shadow_vs_ept/paging.h"
 #include "vmm/explain.h"
+#include "shadow_vs_ept/shadow_pt.h"
 
 #define DEFAULT_GVA 0x7f1234567890ull
 #define WALK_SCHEMA "nestbed-walk/1"
@@ -136,7 +137,9 @@ static char *meaning(const struct walk_step *s, const struct vm_config *vm, char
         snprintf(buf, n, "%s page at %s 0x%" PRIx64, size_name(level_shift(s->level)), space,
                  pte_leaf_addr(s->value, s->level));
     else
-        snprintf(buf, n, "table at %s 0x%" PRIx64, space, (uint64_t)(s->value & PTE_ADDR));
+        snprintf(buf, n, "%stable at %s 0x%" PRIx64,
+                 s->dim == DIM_SHADOW && (s->value & SPTE_SWITCH) ? "guest's " : "", space,
+                 (uint64_t)(s->value & PTE_ADDR));
     return buf;
 }
 
