@@ -27,6 +27,10 @@
 
 #define PTE_ADDR 0x000ffffffffff000ull /* MAXPHYADDR = 52 */
 
+/* A guest's MAXPHYADDR is 48, what a nested table of 4 levels translates: these bits are reserved in
+ * its entries. */
+#define PTE_GUEST_RSVD 0x000f000000000000ull
+
 #define PF_P (1u << 0)    /* the fault is a protection violation, not a missing entry */
 #define PF_W (1u << 1)    /* the access was a write */
 #define PF_U (1u << 2)    /* the access was made at CPL 3 */

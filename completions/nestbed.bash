@@ -45,7 +45,7 @@ _nestbed() {
     [ "$COMP_CWORD" -gt 1 ] || words="$(_nestbed_names commands) help --help --version"
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     case $prev in
-    --trace | --cpu | boot) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
+    --trace | --cpu | --replay | boot) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur") ;;
     esac
 }
 complete -o default -F _nestbed nestbed

@@ -1,6 +1,7 @@
 /* bare.c: a VM without a guest kernel. */
 #include "fuzz/bare.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void on_fault(void *ctx, gva_t va, unsigned error)
@@ -38,6 +39,11 @@ bool bare_new(struct bare *b, const struct bare_config *c, char *err, size_t err
     int code;
     const struct numa_policy numa = {NUMA_DEFAULT, 0};
     *b = (struct bare){.cfg = *c};
+    if ((c->levels == 5 && c->paging->no_levels) ||
+        (c->host_levels == 5 && c->paging->no_host_levels)) {
+        snprintf(err, errlen, "%s has no tables of five levels", c->paging->name);
+        return false;
+    }
     b->host = host_new(c->host_mem, &numa, err, errlen, &code);
     if (!b->host)
         return false;

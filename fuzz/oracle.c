@@ -40,6 +40,8 @@ static bool may_fetch(const struct oracle_regs *r, bool user_address, bool execu
 static bool allowed(const struct oracle_regs *r, struct oracle_rights x,
                     const struct oracle_access *a)
 {
+    if (a->speculative)
+        return true;
     if (a->fetch)
         return may_fetch(r, x.u, x.x, a);
     return a->store ? may_write(r, x.u, x.w, a) : may_read(r, x.u, a);
@@ -66,6 +68,8 @@ static struct oracle_answer page_fault(const struct oracle_regs *r, const struct
 
 /* ---- 4.5: entries, tables 4-14 to 4-20 ---- */
 
+enum { MAXPHYADDR = 48 }; /* as CPUID would tell the guest (4.1.4) */
+
 /* What an entry at `level` translates: 4 KiB, 2 MiB, 1 GiB, or the range of a table below it. */
 static unsigned shift_of(unsigned level)
 {
@@ -81,6 +85,8 @@ static bool maps_page(uint64_t entry, unsigned level)
 static bool reserved_set(const struct oracle_regs *r, uint64_t entry, unsigned level)
 {
     if ((entry & PTE_NX) && !r->nxe) /* bit 63 is reserved unless EFER.NXE */
+        return true;
+    if (entry & 0x000fffffffffffffull >> MAXPHYADDR << MAXPHYADDR) /* bits 51:MAXPHYADDR */
         return true;
     if (level >= 4)
         return entry & PTE_PS; /* "must be 0" */
@@ -149,6 +155,7 @@ static void finish_walk(struct oracle *o, const struct oracle_access *a, struct 
     }
     w->page = (struct oracle_page){.va = a->va & ~(size - 1),
                                    .gpa = gpa & ~(size - 1),
+                                   .hole = ~0ull,
                                    .shift = shift_of(w->low),
                                    .pcid = o->regs.pcid,
                                    .global = o->regs.pge && (leaf & PTE_G),
@@ -196,7 +203,8 @@ static void read_entry(struct oracle *o, const struct oracle_access *a, struct o
     w.table[level] = table;
     use_entry(o, a, w, level, o->mem.read(o->mem.ctx, at), rights);
     for (unsigned i = 0; i < o->nvalues && level > 1; i++)
-        if (o->value[i].at == at && o->value[i].pcid == o->regs.pcid)
+        if (o->value[i].at == at && o->value[i].pcid == o->regs.pcid &&
+            o->value[i].hole != a->va >> 12)
             use_entry(o, a, w, level, o->value[i].value, rights);
 }
 
@@ -204,7 +212,7 @@ static void read_entry(struct oracle *o, const struct oracle_access *a, struct o
 
 static bool page_covers(const struct oracle_page *p, uint64_t va)
 {
-    return p->va >> p->shift == va >> p->shift;
+    return p->va >> p->shift == va >> p->shift && p->hole != va >> 12;
 }
 
 static bool prefix_covers(const struct oracle_prefix *p, uint64_t va)
@@ -297,10 +305,20 @@ static void keep_way(struct oracle *o, const struct oracle_access *a, const stru
         p.rights = w->above[l - 1];
         v.at = w->at[l];
         v.value = w->value[l] | PTE_A;
+        v.hole = ~0ull;
         room &= o->by_place ? keep(o->value, &o->nvalues, &v, sizeof v)
                             : keep(o->prefix, &o->nprefixes, &p, sizeof p);
     }
     o->full |= !room;
+}
+
+void oracle_speculate(struct oracle *o, uint64_t va)
+{
+    const struct oracle_access a = {.va = va, .speculative = true};
+    oracle_ask(o, &a);
+    for (unsigned i = 0; i < o->nways; i++)
+        if (o->way[i].walked && !o->way[i].answer.nset)
+            keep_way(o, &a, &o->way[i]);
 }
 
 /* ---- 4.10.4.1: what invalidates ---- */
@@ -309,7 +327,7 @@ static void keep_way(struct oracle *o, const struct oracle_access *a, const stru
 struct victims {
     bool all_pcids, globals, one_address;
     bool prefixes_of_address; /* of the paging-structure caches, only what serves the address */
-    bool faulting;            /* the address is that of the access asked about */
+    bool faulting;            /* by a #PF */
     unsigned pcid;
     uint64_t va;
 };
@@ -319,29 +337,18 @@ static bool pcid_hit(const struct victims *v, unsigned pcid)
     return v->all_pcids || pcid == v->pcid;
 }
 
-/* Was the entry at this place read on any way of the access just asked about? */
-static bool on_way(const struct oracle *o, uint64_t at)
-{
-    for (unsigned i = 0; i < o->nways; i++)
-        for (unsigned l = o->way[i].low; l <= o->way[i].top; l++)
-            if (o->way[i].at[l] == at)
-                return true;
-    return false;
-}
-
-static bool value_hit(const struct oracle *o, const struct victims *v, const struct oracle_value *x)
-{
-    return pcid_hit(v, x->pcid) && (!v->prefixes_of_address || (v->faulting && on_way(o, x->at)));
-}
-
 static void drop(struct oracle *o, const struct victims *v)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < o->npages; i++) {
-        const struct oracle_page *p = &o->page[i];
-        bool hit = p->global ? v->globals : pcid_hit(v, p->pcid);
-        if (!hit || (v->one_address && !page_covers(p, v->va)))
-            o->page[n++] = *p;
+        struct oracle_page *p = &o->page[i];
+        bool hit = (p->global ? v->globals : pcid_hit(v, p->pcid)) &&
+                   (!v->one_address || page_covers(p, v->va));
+        if (hit && v->faulting && p->shift > 12)
+            p->hole = v->va >> 12;
+        else if (hit)
+            continue;
+        o->page[n++] = *p;
     }
     o->npages = n;
     n = 0;
@@ -352,9 +359,14 @@ static void drop(struct oracle *o, const struct victims *v)
     }
     o->nprefixes = n;
     n = 0;
-    for (unsigned i = 0; i < o->nvalues; i++)
-        if (!value_hit(o, v, &o->value[i]))
-            o->value[n++] = o->value[i];
+    for (unsigned i = 0; i < o->nvalues; i++) {
+        struct oracle_value *x = &o->value[i];
+        bool hit = pcid_hit(v, x->pcid);
+        if (hit && v->faulting)
+            x->hole = v->va >> 12;
+        if (!hit || v->prefixes_of_address)
+            o->value[n++] = *x;
+    }
     o->nvalues = n;
 }
 

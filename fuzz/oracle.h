@@ -8,10 +8,10 @@
  * used, until an operation that must invalidate them. Between a change of the tables and that
  * operation several answers are right, so the answer is a set; after it, the set has one member.
  *
- * Read narrowly, as this project's MMU is: nothing is cached that no access has used (a processor
- * may speculate), and an access that faults sets no flag (4.8 asks for flags of entries "used as part
- * of a translation"; processors differ in what they do before a fault). Address bits beyond the guest's
- * memory, which the manual leaves to MAXPHYADDR and the platform, count as reserved bits found out last.
+ * Read narrowly, as this project's MMU is: nothing is cached that no access has used (but see
+ * oracle_speculate()), and an access that faults sets no flag (4.8 asks for flags of entries "used as part
+ * of a translation"; processors differ in what they do before a fault). An address below MAXPHYADDR where the
+ * guest has no memory, which the manual leaves to the platform, counts as a reserved bit found out last.
  * Not modelled: protection keys, shadow stacks, SGX, memory types.
  */
 #ifndef NB_FUZZ_ORACLE_H
@@ -31,6 +31,7 @@ struct oracle_regs {
 struct oracle_access {
     uint64_t va;
     bool store, fetch, supervisor, ac;
+    bool speculative; /* not an access: what could be cached of the address, whatever its rights */
 };
 
 /* The guest's memory; entries are 8 bytes, aligned. */
@@ -63,9 +64,11 @@ struct oracle_rights {
     bool w, u, x;
 };
 
-/* A TLB entry (4.10.2): a page, whole whatever the processor splits it into. */
+/* A TLB entry (4.10.2): a page, whole whatever the processor splits it into. But a fault that only one
+ * of its parts took is sure to drop that part: the manual promises the whole page of what the tables say
+ * then, which may be another. */
 struct oracle_page {
-    uint64_t va, gpa;
+    uint64_t va, gpa, hole; /* hole: 4 KiB page of it that a fault has dropped, or ~0 */
     unsigned shift, pcid;
     bool global, dirty;
     struct oracle_rights rights;
@@ -78,7 +81,7 @@ struct oracle_prefix {
 };
 /* The same as AMD does it, kept by where the entry lies: the entry's value of then. */
 struct oracle_value {
-    uint64_t at, value;
+    uint64_t at, value, hole; /* hole: 4 KiB page that a fault has dropped it for, or ~0 */
     unsigned pcid;
 };
 
@@ -113,6 +116,9 @@ void oracle_init(struct oracle *, const struct oracle_regs *, const struct oracl
 void oracle_ask(struct oracle *, const struct oracle_access *);
 /* The access was answered so: one of way[]. Remembers what the processor may, forgets what it must. */
 void oracle_observe(struct oracle *, const struct oracle_access *, const struct oracle_answer *);
+/* The processor may now, without an access, cache what entries marked accessed say of va (4.10.2.3: "may
+ * be created for accesses that are speculative"). For machines that do so, before each change. */
+void oracle_speculate(struct oracle *, uint64_t va);
 /* Do two answers agree in all that software sees? */
 bool oracle_same(const struct oracle_answer *, const struct oracle_answer *);
 

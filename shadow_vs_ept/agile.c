@@ -124,12 +124,12 @@ ALWAYS_INLINE bool shadow_part(struct mmu *m, const struct access *a, struct wal
 {
     for (; !(*e & SPTE_SWITCH); --*level) {
         hpa_t ea = (*e & PTE_ADDR) + 8 * level_index(a->va, *level);
-        p->ea[*level] = ea;
         p->above[*level] = psc_pack(*rights) | w->refs;
-        *e = walk_read(m, w, ea, *level, true, pwc, cached);
+        *e = walk_step(m, w, p, ea, *level, pwc, cached);
         w->refs++;
         walk_note(log, DIM_SHADOW, *level, 0, ea, ea, *e);
         if (unlikely(!(*e & PTE_P))) {
+            pwc_forget(m, p, *level, pwc);
             w->status = WALK_EXIT;
             return true;
         }
@@ -137,12 +137,14 @@ ALWAYS_INLINE bool shadow_part(struct mmu *m, const struct access *a, struct wal
         if (*level == 1 || (*e & PTE_PS)) {
             p->leaf = *level;
             if (!walk_accepts(m, w, a, *e, *level, *rights)) {
+                pwc_forget(m, p, *level, pwc);
                 w->status = WALK_EXIT;
                 return true;
             }
             walk_done(m, w, a->va,
                       pte_leaf_addr(*e, *level) + (a->va & ((1ull << level_shift(*level)) - 1)),
                       *level - 1, *rights, *e, a->store);
+            w->flags |= *e & SPT_PARTS;
             return true;
         }
     }
@@ -182,6 +184,7 @@ ALWAYS_INLINE void mixed(struct mmu *m, const struct access *a, struct walk *w,
         }
     }
     p.top = level;
+    p.cached = 0;
     if (shadow_part(m, a, w, &p, &e, &level, &rights, pwc, cached, log)) {
         if (w->status == WALK_OK && pwc == PWC_INTEL)
             psc_fill(m, a->va, &p);

@@ -122,6 +122,10 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
             w->status == WALK_GUEST_FAULT ? FIX_REFLECT : m->vm->paging->fix(m, a, w);
         if (r == FIX_EMULATE)
             return;
+        if (r == FIX_REFLECT && w->nested_fault) { /* no such memory: to the guest a #PF */
+            mmu_flush_faulting(m, a->va);
+            assoc_clear(&m->pwc);
+        }
         if (r == FIX_REFLECT)
             deliver(m, a->va, w->error);
         m->walk(m, a, w);
@@ -146,9 +150,10 @@ static inline bool miss(struct mmu *m, gva_t va, unsigned store, struct walk *w)
 }
 
 /* A hit that lacks a right or the dirty bit: a walk decides. */
-static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsigned *size)
+static __attribute__((noinline)) uint64_t assist(struct mmu *m, gva_t va, unsigned store,
+                                                 unsigned *size)
 {
-    struct access a = {.va = va, .store = true};
+    struct access a = {.va = va, .store = store};
     struct walk w;
     m->walk(m, &a, &w);
     if (w.status != WALK_OK)
@@ -228,7 +233,7 @@ hpa_t mmu_access_any(struct mmu *m, gva_t va, unsigned store, uint64_t val, bool
     } else if (!val || (val & FETCH_DONE))
         val = take(m, va, val ? val : mmu_fetch(m, va, store), &size);
     if (unlikely(!slow_allows(val, store)))
-        val = assist(m, va, &size);
+        val = assist(m, va, store, &size);
     return slow_remember(m, va, size, val, m->hot.mru_shift, true);
 }
 
@@ -415,7 +420,7 @@ void mmu_guest_control(struct mmu *m, const struct mmu_control *ctl)
 {
     m->ctl = m->hw = *ctl;
     m->hw.wp |= m->vm->paging->forces_wp;
-    m->present = PTE_P | (ctl->nxe ? 0 : PTE_NX);
+    m->present = PTE_P | PTE_GUEST_RSVD | (ctl->nxe ? 0 : PTE_NX);
     m->leaf_flags = TLB_D | (ctl->pge ? TLB_G : 0);
     if (m->vm->paging->guest_control)
         m->vm->paging->guest_control(m);

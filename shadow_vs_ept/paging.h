@@ -137,6 +137,7 @@ struct paging {
     /* Set those that a vCPU does not count as they happen; NULL: none. */
     void (*count)(const struct mmu_vm *, struct counters *);
     bool bare;           /* there is no VMM: nothing exits */
+    bool prefetches;     /* fills what no access asked for, as a processor may speculate */
     bool user_only;      /* defined for user-mode accesses under fixed control registers */
     bool no_levels;      /* the guest table the hardware reads has none: --levels 5 is refused */
     bool no_host_levels; /* nor has the host's: --host-levels 5 is */

@@ -71,12 +71,13 @@ static void fill(struct mmu *m, const struct access *a, const struct guest_walk 
     struct spt *s = m->vm->spt;
     struct sp *p = ops->root(m);
     gfn_t f = gpa_gfn(g->gpa);
-    uint64_t leaf = g->entry[g->leaf];
+    uint64_t leaf = g->entry[g->leaf] & ~SPT_PARTS;
     for (unsigned l = m->vm->levels; p; l--) {
         unsigned idx = level_index(a->va, l), want = spt_max_level(s, f);
         uint64_t first = f.n & ~((1ull << (9 * (l - 1))) - 1);
         if (l <= g->leaf && l <= want) {
             bool writable = (leaf & PTE_W) && (leaf & PTE_D) && !spt_shadowed(s, f);
+            leaf |= l == g->leaf ? 0 : g->leaf == 2 ? TLB_PART_2M : TLB_PART_1G;
             spt_map(s, p, idx, gfn(first), writable ? leaf : leaf & ~PTE_W);
             return;
         }
@@ -167,16 +168,32 @@ void shadow_guest_cr3(struct mmu *m, uint64_t cr3)
     mmu_load_tag(m, cr3);
 }
 
+/* INVLPG of any address of a large page drops what stands for its parts. (A fault need not: it may be
+ * one that only the hypervisor sees.) */
+void shadow_flush_va(struct mmu *m, gva_t va)
+{
+    m->parts = spt_splits(m->vm->spt);
+    mmu_flush_va(m, va);
+    m->parts = false;
+}
+
+void shadow_flush_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
+{
+    m->parts = spt_splits(m->vm->spt);
+    mmu_flush_invpcid(m, type, pcid, va);
+    m->parts = false;
+}
+
 void shadow_guest_invlpg(struct mmu *m, gva_t va)
 {
     mmu_exit(m, CTR_exit_invlpg, va);
-    mmu_flush_va(m, va);
+    shadow_flush_va(m, va);
 }
 
 void shadow_guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
 {
     mmu_exit(m, CTR_exit_invlpg, va);
-    mmu_flush_invpcid(m, type, pcid, va);
+    shadow_flush_invpcid(m, type, pcid, va);
 }
 
 /* The rights in the shadow are the guest's own, whatever the registers say of them. */

@@ -26,6 +26,9 @@ struct shadow_ops {
 enum fix_result shadow_repair(struct mmu *, const struct access *, struct walk *,
                               const struct shadow_ops *);
 void shadow_guest_cr3(struct mmu *, uint64_t cr3);
+/* What INVLPG and INVPCID drop from the TLBs: parts of large guest pages too. */
+void shadow_flush_va(struct mmu *, gva_t);
+void shadow_flush_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
 void shadow_guest_invlpg(struct mmu *, gva_t);
 void shadow_guest_invpcid(struct mmu *, enum invpcid_type, unsigned pcid, gva_t);
 void shadow_guest_control(struct mmu *);

@@ -211,6 +211,9 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
     mmu_exit(m, reason(r), a->va);
     if (r == KPF_EMULATE)
         kmmu_zap_gfn(k, f.gfn);
+    if (r == KPF_GUEST &&
+        (f.error & (PF_P | PF_RSVD)) == PF_P) /* kvm_inject_emulated_page_fault() */
+        kmmu_invlpg(k, vcpu(m)->cur.page, a->va);
     enter(m);
     w->error = f.error;
     return r == KPF_GUEST ? FIX_REFLECT : FIX_RETRY;
@@ -266,21 +269,30 @@ static void guest_pt_write(struct mmu *m, gpa_t a, uint64_t entry)
     *(uint64_t *)gmem_ptr(m->vm->gm, a) = entry;
 }
 
-/* A whole frame written by REP STOS or REP MOVS. */
+/* A whole frame written by REP STOS or REP MOVS, one emulated store after the other. */
+static void emulate_frame(struct mmu *m, gfn_t f)
+{
+    emulator_store(m, f);
+    for (unsigned i = 0; i < 512; i++)
+        kmmu_pte_written(m->vm->state, f.n, i);
+    enter(m);
+}
+
+/* The same by the guest itself, once the frame's shadow pages are gone; but the root in use is made
+ * again at once. */
 static void store_frame(struct mmu *m, gfn_t f)
 {
     struct kmmu *k = m->vm->state;
     k->flags[f.n] &= (uint8_t)~GF_KROOT;
-    if (k->emulated) {
-        emulator_store(m, f);
-        for (unsigned i = 0; i < 512; i++)
-            kmmu_pte_written(k, f.n, i);
-        enter(m);
-        return;
-    }
-    while (!kernel_access(m, gfn_gpa(f), true)) {
+    bool dropped = false;
+    while (k->emulated || !kernel_access(m, gfn_gpa(f), true)) {
+        if (k->emulated || dropped) {
+            emulate_frame(m, f);
+            return;
+        }
         kmmu_zap_gfn(k, f.n);
         enter(m);
+        dropped = true;
     }
 }
 
@@ -403,7 +415,7 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
     .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,           \
     .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg,                             \
     .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, \
-    .zap = zap, .table_bytes = table_bytes, .user_only = true, .check = check
+    .zap = zap, .table_bytes = table_bytes, .prefetches = true, .user_only = true, .check = check
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",

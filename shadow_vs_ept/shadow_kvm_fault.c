@@ -56,7 +56,8 @@ static bool walk_user(const struct mmu *m, struct kfault *f, struct gwalk *g)
         uint64_t e = g->entry[l] = *g->at[l];
         if (!(e & PTE_P))
             return guest_fault(f, 0);
-        if ((l > 3 && (e & PTE_PS)) || (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
+        if ((e & PTE_GUEST_RSVD) || (l > 3 && (e & PTE_PS)) ||
+            (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
             return guest_fault(f, PF_P | PF_RSVD);
         access &= kmmu_access(e);
         g->leaf = l;

@@ -20,6 +20,8 @@ static bool leaf_of(const struct kmmu *k, const struct kpage *p, uint64_t entry,
     if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || g >= k->vm->gm->frames)
         return false;
     unsigned access = p->access & kmmu_access(entry);
+    if (!(access & ACC_U)) /* of no use to a program: not followed (user_only) */
+        return false;
     *l = (struct kleaf){
         .gfn = g, .access = entry & PTE_D ? access : access & ~(unsigned)ACC_W, .prefetch = true};
     return true;

@@ -345,18 +345,22 @@ void spt_link(struct spt *s, struct sp *p, unsigned idx, struct sp *child, uint6
 struct sp *spt_link_direct(struct spt *s, struct sp *p, unsigned idx, gfn_t first, uint64_t rights)
 {
     struct sp *child = new_page(s, first, p->level - 1u, true);
+    s->splits = true;
     spt_link(s, p, idx, child, rights);
     return child;
 }
+
+bool spt_splits(const struct spt *s) { return s->splits; }
 
 void spt_map(struct spt *s, struct sp *p, unsigned idx, gfn_t g, uint64_t rights)
 {
     zap_entry(s, p, idx);
     if (!p->direct)
         p->target[idx] = (uint32_t)g.n;
-    *spt_at(s, p, idx) = hfn_hpa(gmem_hfn(s->vm->gm, g)) |
-                         (rights & (PTE_W | PTE_U | PTE_NX | PTE_G | PTE_SW0 | PTE_SW1)) | PTE_P |
-                         PTE_A | (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
+    *spt_at(s, p, idx) =
+        hfn_hpa(gmem_hfn(s->vm->gm, g)) |
+        (rights & (PTE_W | PTE_U | PTE_NX | PTE_G | PTE_SW0 | PTE_SW1 | SPT_PARTS)) | PTE_P |
+        PTE_A | (rights & PTE_W ? PTE_D : 0) | (p->level > 1 ? PTE_PS : 0);
     list_add(s, &s->rmap[g.n], p->table + 8 * idx);
     s->leaves++;
     settle(s);

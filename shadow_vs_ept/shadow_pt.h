@@ -73,6 +73,9 @@ struct sp *spt_link_direct(struct spt *, struct sp *, unsigned idx, gfn_t first,
 void spt_map(struct spt *, struct sp *, unsigned idx, gfn_t g, uint64_t rights);
 /* Make sp's entry idx a switching one to guest table g, which is resident. */
 void spt_switch(struct spt *, struct sp *, unsigned idx, gfn_t g, uint64_t rights);
+/* Was a large guest page ever mapped in parts? Their leaves carry one of these, for the TLB. */
+#define SPT_PARTS (TLB_PART_2M | TLB_PART_1G)
+bool spt_splits(const struct spt *);
 /* The child a present link entry points to; NULL when the entry is absent or a leaf. */
 struct sp *spt_child(const struct spt *, const struct sp *, unsigned idx);
 uint64_t spt_entry(const struct spt *, const struct sp *, unsigned idx);

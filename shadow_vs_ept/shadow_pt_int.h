@@ -31,6 +31,7 @@ struct spt {
     bool (*on_shadowed)(struct mmu_vm *, gfn_t, bool);
     struct node *node;
     uint32_t nnodes, node_cap, free_node;
+    bool splits;    /* a direct page was made */
     uint64_t flush; /* vCPUs that may hold pointers to a table that is gone, by bit: spt_settle() */
 };
 

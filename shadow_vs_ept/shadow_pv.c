@@ -152,14 +152,14 @@ static void guest_touch(struct mmu *m, gfn_t f, bool write)
 static void guest_invlpg(struct mmu *m, gva_t va)
 {
     send_others(m);
-    mmu_flush_va(m, va);
+    shadow_flush_va(m, va);
     queue(m);
 }
 
 static void guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
 {
     send_others(m);
-    mmu_flush_invpcid(m, type, pcid, va);
+    shadow_flush_invpcid(m, type, pcid, va);
     queue(m);
 }
 

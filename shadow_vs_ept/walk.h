@@ -51,13 +51,18 @@ ALWAYS_INLINE uint64_t psc_key(uint64_t va, unsigned level, unsigned tag)
     return psc_prefix(va, level) << 16 | (uint64_t)tag << 3 | 1;
 }
 
+ALWAYS_INLINE uint64_t pwc_key(const struct mmu *m, hpa_t ea, bool linear)
+{
+    return ea | 1 | (linear ? (uint64_t)m->tag << 52 : 0);
+}
+
 /* Read the entry at ea, through what caches table reads. Entries of a linear table (the guest's, a
  * shadow table) are cached for the PCID in use: nothing is invalidated when a process ends, and the
  * frames of its tables may become another's. Host-physical addresses end below bit 52. */
 ALWAYS_INLINE uint64_t walk_read(struct mmu *m, struct walk *w, hpa_t ea, unsigned level,
                                  const bool linear, const enum pwc_kind pwc, const bool cached)
 {
-    const uint64_t key = ea | 1 | (linear ? (uint64_t)m->tag << 52 : 0);
+    const uint64_t key = pwc_key(m, ea, linear);
     if (pwc == PWC_AMD && level > 1 && m->pwc.ways) {
         uint64_t *v = assoc_get(&m->pwc, ea >> 3, key);
         if (v) {
@@ -93,6 +98,7 @@ struct walk_path {
     hpa_t ea[6];        /* entry read at this level; 0 = skipped by a walk cache */
     uint64_t above[6];  /* PSC_W | PSC_U gathered above this level, and refs before reading it */
     unsigned top, leaf; /* levels really read: top .. leaf */
+    unsigned cached;    /* bits of levels served by AMD's walk cache, which has accessed entries */
 };
 
 /* The fields every walk sets; the rest is valid by status. */
@@ -150,13 +156,36 @@ ALWAYS_INLINE bool walk_accepts(const struct mmu *m, struct walk *w, const struc
     return false;
 }
 
-/* The walk completed: set A along the path and D in the leaf, where they are clear. */
+/* Read the guest's or the shadow's entry at `level`. */
+ALWAYS_INLINE uint64_t walk_step(struct mmu *m, struct walk *w, struct walk_path *p, hpa_t ea,
+                                 unsigned level, const enum pwc_kind pwc, const bool cached)
+{
+    unsigned reads = w->reads;
+    uint64_t e = walk_read(m, w, ea, level, true, pwc, cached);
+    p->ea[level] = ea;
+    if (pwc == PWC_AMD)
+        p->cached |= (w->reads == reads) << level;
+    return e;
+}
+
+/* A #PF: what AMD's walk cache has of the levels from `low` up goes, so that it does not recur unless
+ * memory is its cause (SDM vol. 3A, 4.10.4.1); mmu_flush_faulting() does the rest. */
+ALWAYS_INLINE void pwc_forget(struct mmu *m, const struct walk_path *p, unsigned low,
+                              const enum pwc_kind pwc)
+{
+    for (unsigned l = low; pwc == PWC_AMD && l <= p->top; l++)
+        assoc_del(&m->pwc, p->ea[l] >> 3, pwc_key(m, p->ea[l], true));
+}
+
+/* The walk completed: set A along the path and D in the leaf, where they are clear. What was cached is
+ * set already, and may be something else in memory by now. */
 ALWAYS_INLINE void walk_mark(struct mmu *m, const struct walk_path *p, uint64_t all, uint64_t leaf,
-                             bool store)
+                             bool store, const enum pwc_kind pwc)
 {
     if (unlikely(!(all & PTE_A)))
         for (unsigned l = p->leaf; l <= p->top; l++)
-            *mmu_ptr(m->vm, p->ea[l]) |= PTE_A;
+            if (pwc != PWC_AMD || !(p->cached >> l & 1))
+                *mmu_ptr(m->vm, p->ea[l]) |= PTE_A;
     if (store && !(leaf & PTE_D))
         *mmu_ptr(m->vm, p->ea[p->leaf]) |= PTE_A | PTE_D;
 }
@@ -229,18 +258,21 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
             w->refs = m->levels - level;
         }
     }
+    p.cached = 0;
     for (p.top = level;; level--) {
         if (unlikely(table >= limit)) {
+            if (pwc == PWC_AMD)
+                assoc_clear(&m->pwc);
             walk_fault(m, w, a, PF_P | PF_RSVD);
             return;
         }
         hpa_t ea = base + table + 8 * level_index(a->va, level);
-        p.ea[level] = ea;
         p.above[level] = psc_pack(rights);
-        e = walk_read(m, w, ea, level, true, pwc, cached);
+        e = walk_step(m, w, &p, ea, level, pwc, cached);
         w->refs++;
         walk_note(log, dim, level, 0, ea - base, ea, e);
         if (unlikely(!walk_present(m, e))) {
+            pwc_forget(m, &p, level, pwc);
             walk_fault(m, w, a, walk_missing(e));
             w->status = fail;
             return;
@@ -253,6 +285,7 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
     }
     p.leaf = level;
     if (!walk_accepts(m, w, a, e, level, rights)) {
+        pwc_forget(m, &p, level, pwc);
         w->status = fail;
         return;
     }
@@ -260,13 +293,16 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
              byte = pte_leaf_addr(e, level) + (a->va & mask);
     bool beyond = (byte | mask) >= limit; /* a large page of which only a part is memory */
     if (unlikely(byte >= limit)) {
+        pwc_forget(m, &p, level, pwc);
         walk_fault(m, w, a, PF_P | PF_RSVD);
         return;
     }
-    walk_mark(m, &p, all, e, a->store);
+    walk_mark(m, &p, all, e, a->store, pwc);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, &p);
     walk_done(m, w, a->va, base + byte, unlikely(beyond) ? 0 : level - 1, rights, e, a->store);
+    if (dim == DIM_SHADOW) /* a part of a large guest page, says the hypervisor */
+        w->flags |= e & (TLB_PART_2M | TLB_PART_1G);
     if (unlikely(beyond))
         walk_part(m, w, level);
 }
@@ -445,7 +481,7 @@ struct walk2d_at {
     uint64_t rights, note; /* gathered above; PSC_NOTE for what walk caches learn from here on */
 };
 
-/* Go on from there to the end; p->top is set, and what is above at.level. */
+/* Go on from there to the end; p->top and cached are set, and what is above at.level. */
 ALWAYS_INLINE void walk2d_from(struct mmu *m, const struct access *a, struct walk *w,
                                struct walk_path *p, struct walk2d_at at, nested_fn *const translate,
                                nested_mark_fn *const mark, const enum pwc_kind pwc,
@@ -461,12 +497,12 @@ ALWAYS_INLINE void walk2d_from(struct mmu *m, const struct access *a, struct wal
             at.known = 0;
         } else if (!translate(m, ga, level, w, &n, pwc, cached, log))
             return;
-        p->ea[level] = n.hpa;
         p->above[level] = psc_pack(rights) | at.note | w->refs | w->refs_nested << 6;
-        e = walk_read(m, w, n.hpa, level, true, pwc, cached);
+        e = walk_step(m, w, p, n.hpa, level, pwc, cached);
         w->refs++;
         walk_note(log, DIM_GUEST, level, level, ga, n.hpa, e);
         if (unlikely(!walk_present(m, e))) {
+            pwc_forget(m, p, level, pwc);
             walk_fault(m, w, a, walk_missing(e));
             return;
         }
@@ -477,11 +513,13 @@ ALWAYS_INLINE void walk2d_from(struct mmu *m, const struct access *a, struct wal
         at.table = e & PTE_ADDR;
     }
     p->leaf = level;
-    if (!walk_accepts(m, w, a, e, level, rights))
+    if (!walk_accepts(m, w, a, e, level, rights)) {
+        pwc_forget(m, p, level, pwc);
         return;
+    }
     if (!walk_data(m, a, w, level, rights, e, translate, mark, pwc, cached, log))
         return;
-    walk_mark(m, p, all, e, a->store);
+    walk_mark(m, p, all, e, a->store, pwc);
     if (pwc == PWC_INTEL)
         psc_fill(m, a->va, p);
 }
@@ -510,6 +548,7 @@ ALWAYS_INLINE void walk2d_over(struct mmu *m, const struct access *a, struct wal
         }
     }
     p.top = at.level;
+    p.cached = 0;
     walk2d_from(m, a, w, &p, at, translate, mark, pwc, cached, log);
 }
 

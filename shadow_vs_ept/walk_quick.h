@@ -88,6 +88,8 @@ ALWAYS_INLINE uint64_t quick1d(struct mmu *m, gva_t va, unsigned store, hpa_t ba
         quick_see(&q, quick_entry(tables + at, va, level));
         at = q.leaf & PTE_ADDR;
     }
+    if (unlikely(q.leaf & (TLB_PART_2M | TLB_PART_1G))) /* in a shadow table */
+        return 0;
     uint64_t val = likely(at < limit) ? quick_done(m, &q, base + at, store) : 0;
     if (likely(val))
         quick_book(m, 4, 0);

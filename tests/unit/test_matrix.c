@@ -133,6 +133,7 @@ static void one_case(struct matrix *x, const uint64_t *entry, const struct acces
         if (bare_peek(&x->b, x->at[l]) != entry[l])
             mmu_guest_pt_write(x->b.mmu, x->at[l], entry[l]);
     mmu_guest_invlpg(x->b.mmu, x->va);
+    mmu_guest_return(x->b.mmu);
     one_access(x, entry, a, false, "first");
     one_access(x, entry, a, !a->supervisor && !a->fetch, "again");
     x->cases++;

@@ -1,0 +1,38 @@
+/* fuzz.h: programs by number, under every strategy; and the smallest program that still fails. */
+#ifndef NB_FUZZ_FUZZ_H
+#define NB_FUZZ_FUZZ_H
+
+#include "fuzz/raw.h"
+
+struct fuzz_config {
+    uint64_t seed;
+    unsigned ops;                  /* of a raw program */
+    const struct paging *only[64]; /* strategies, sorted by name */
+    unsigned nonly;
+    bool every_machine; /* each program on all machines of a strategy, not on one of them in turn */
+};
+
+struct fuzz_totals {
+    uint64_t programs, runs, accesses, certain;
+};
+
+struct fuzz_failure {
+    uint64_t number; /* of the program */
+    char machine[96];
+    struct fuzz_machine at;
+    struct verdict verdict;
+    struct fuzz_prog program;
+};
+
+/* Program `number` of a seed. */
+void fuzz_program(const struct fuzz_config *, uint64_t number, struct fuzz_prog *);
+/* Run it under every strategy. True when one failed: *f says how, and owns the program. */
+bool fuzz_one(const struct fuzz_config *, uint64_t number, struct fuzz_prog *, struct fuzz_totals *,
+              struct fuzz_failure *f);
+/* Take out of f->program what it can do without and still fail on f->at (ddmin: Zeller and
+ * Hildebrandt, IEEE TSE 28(2), 2002). */
+void fuzz_shrink(struct fuzz_failure *);
+/* All strategies, sorted by name. */
+unsigned fuzz_strategies(const struct paging **out, unsigned max);
+
+#endif

@@ -1,0 +1,37 @@
+/* raw.h: run a raw program on one machine and judge every answer by the oracle.
+ *
+ * After each access: is the answer one that the manual permits now (one only, where the program has
+ * invalidated as it must), and did exactly the A and D bits change that go with it? After each load: is
+ * the value what was stored? At the end: is all of the guest's memory as it must be, and do the machine's
+ * own invariants hold?
+ *
+ * Left out, the same for all machines: a store to a table that its own translation uses (the A and D bits
+ * it sets and the value it stores race); what a strategy does not know (user_only: supervisor accesses,
+ * fetches, control registers, INVPCID; PCIDs on a processor without them).
+ */
+#ifndef NB_FUZZ_RAW_H
+#define NB_FUZZ_RAW_H
+
+#include "fuzz/bare.h"
+#include "fuzz/program.h"
+
+/* A processor and host under which every strategy is tried. */
+struct fuzz_machine {
+    const struct paging *paging;
+    unsigned variant;
+};
+unsigned raw_variants(void);
+/* "shadow on tiny-intel, host pages 2m" */
+char *raw_machine_name(const struct fuzz_machine *, char *buf, size_t n);
+
+struct verdict {
+    bool failed, skipped; /* skipped: the strategy refuses this machine; text says why */
+    unsigned op;          /* that failed; the number of operations: at the end */
+    uint64_t accesses;    /* judged */
+    uint64_t certain;     /* of them, with one answer permitted */
+    char text[400];
+};
+
+void raw_run(const struct fuzz_prog *, const struct fuzz_machine *, struct verdict *);
+
+#endif
