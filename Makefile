@@ -190,6 +190,20 @@ $(B)/tests/$(1): tests/unit/$(1).c $(if $(2),$(call unit_objs,$(2)),$(LIBOBJS)) 
 endef
 $(foreach t,$(notdir $(UNIT)),$(eval $(call unit_rule,$(t),$(call unit_words,$(t)))))
 
+# The MMU with deliberate faults (base/mutant.h), for the test that must find each.
+MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
+$(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
+	@mkdir -p $(@D)
+	$(call say,MUTANT,$<)
+	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/mutants/test_mutants: tests/mutants/test_mutants.c $(MUTANT_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
+	$(call say,TEST,$@)
+	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS) -lcmocka
+$(B)/tests/test_mutants: $(B)/mutants/test_mutants
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+-include $(MUTANT_OBJS:.o=.d)
+
 .PHONY: unit-tests
 unit-tests: $(UNIT)
 

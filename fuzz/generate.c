@@ -190,6 +190,66 @@ static void map_path(struct maker *g)
     }
 }
 
+/* ---- what goes wrong together ---- */
+
+/* Places of the entries on the way to va, by level, as written; level of its leaf, or 0. */
+static unsigned path_of(const struct maker *g, uint64_t va, uint64_t *at)
+{
+    uint64_t table = g->root;
+    for (unsigned level = g->p->levels; level >= 1; level--) {
+        at[level] = table + 8 * level_index(va, level);
+        unsigned i = find(g, at[level]);
+        if (i == g->nwritten || !(g->entry[i] & PTE_P))
+            return 0;
+        if (pte_is_leaf(g->entry[i], level))
+            return level;
+        table = g->entry[i] & PTE_ADDR;
+    }
+    return 0;
+}
+
+static void use(struct maker *g, uint64_t va)
+{
+    bool store = chance(&g->src, 50);
+    emit(g, store ? OP_RAW_store : OP_RAW_load, va, WHO_USER, store ? draw(&g->src, 1 << 16) : 0);
+}
+
+/* Use an address, change an entry on its way, invalidate it by any address of its page, use it. */
+static void change_used(struct maker *g)
+{
+    static const uint64_t bit[] = {PTE_W, PTE_U, PTE_P, PTE_A, PTE_D, 1ull << PAGE_SHIFT};
+    struct source *s = &g->src;
+    uint64_t va = some_va(g), at[6];
+    unsigned leaf = path_of(g, va, at);
+    if (!leaf)
+        return;
+    use(g, va);
+    unsigned level = chance(s, 60) ? leaf : leaf + (unsigned)draw(s, g->p->levels - leaf + 1);
+    uint64_t flip = bit[draw(s, level == leaf && leaf == 1 ? 6 : 5)];
+    write_entry(g, at[level], g->entry[find(g, at[level])] ^ flip);
+    if (chance(s, 80))
+        emit(g, OP_RAW_invlpg, va ^ (leaf > 1 ? draw(s, 512) << PAGE_SHIFT : 0), 0, 0);
+    use(g, va);
+}
+
+/* A program with its page table mapped as data: it stores there before and after the table is used. */
+static void change_by_store(struct maker *g)
+{
+    struct source *s = &g->src;
+    uint64_t va = some_va(g), other = some_va(g), at[6], at2[6];
+    if (path_of(g, va, at) != 1 || path_of(g, other, at2) != 1 || at[1] == at2[1])
+        return;
+    uint64_t table = at[1] & ~PAGE_MASK, window = other & ~PAGE_MASK;
+    write_entry(g, at2[1], table | PTE_P | PTE_W | PTE_U | PTE_A | PTE_D);
+    emit(g, OP_RAW_invlpg, window, 0, 0);
+    emit(g, OP_RAW_store, window + 8 * 300, WHO_USER, draw(s, 1 << 16) & ~1ull);
+    use(g, va);
+    emit(g, OP_RAW_store, window + (at[1] & PAGE_MASK), WHO_USER,
+         g->entry[find(g, at[1])] ^ (chance(s, 50) ? PTE_P : 1ull << PAGE_SHIFT));
+    emit(g, OP_RAW_invlpg, va, 0, 0);
+    use(g, va);
+}
+
 /* ---- operations ---- */
 
 static void load_cr3(struct maker *g)
@@ -234,8 +294,12 @@ static void one_op(struct maker *g)
 {
     struct source *s = &g->src;
     uint64_t what = draw(s, 100);
-    if (what < 50)
+    if (what < 38)
         access_memory(g);
+    else if (what < 47)
+        change_used(g);
+    else if (what < 50)
+        change_by_store(g);
     else if (what < 56)
         new_entry(g);
     else if (what < 64)

@@ -213,12 +213,13 @@ void ept_zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
     for (uint64_t i = first.n; i < first.n + n;) {
         unsigned level = 1;
         uint64_t *e = ept_leaf(vm, gfn_gpa(gfn(i)), &level);
-        if (e)
+        if (e && !MUTANT(zap_keeps_entry))
             *e = 0;
         uint64_t size = 1ull << (9 * (level - 1));
         i = (i & ~(size - 1)) + size;
     }
-    mmu_vm_flush_all(vm);
+    if (!MUTANT(zap_keeps_tlb))
+        mmu_vm_flush_all(vm);
 }
 
 void ept_table_bytes(const struct mmu_vm *vm, uint64_t *shadow, uint64_t *nested)

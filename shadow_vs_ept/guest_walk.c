@@ -49,7 +49,7 @@ bool guest_walk(const struct mmu *m, const struct access *a, struct guest_walk *
 void guest_walk_mark(const struct mmu *m, struct guest_walk *g, bool store)
 {
     for (unsigned l = g->leaf; l <= m->vm->levels; l++)
-        *g->at[l] = g->entry[l] |= PTE_A;
+        *g->at[l] = g->entry[l] |= MUTANT(software_accessed_lost) ? 0 : PTE_A;
     if (store)
         *g->at[g->leaf] = g->entry[g->leaf] |= PTE_D;
 }

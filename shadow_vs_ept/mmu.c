@@ -61,7 +61,7 @@ static void note_size(struct mmu *m, unsigned size, bool global)
 
 static unsigned entry_tag(const struct mmu *m, uint64_t val)
 {
-    return val & TLB_G ? TAG_GLOBAL : m->tag;
+    return (val & TLB_G) || MUTANT(all_global) ? TAG_GLOBAL : m->tag;
 }
 
 /* Change the entry in place where it is, leaving the order of use alone; false when it is not
@@ -302,16 +302,16 @@ bool mmu_permits(const struct mmu_control *c, uint64_t rights, const struct acce
     if (!a->supervisor)
         return user_page && (!a->store || (rights & PTE_W)) && (!a->fetch || exec);
     if (a->fetch)
-        return exec && !(user_page && c->smep);
-    if (user_page && c->smap && !a->ac)
+        return exec && !(user_page && c->smep && !MUTANT(smep_ignored));
+    if (user_page && c->smap && !a->ac && !MUTANT(smap_ignored))
         return false;
-    return !a->store || (rights & PTE_W) || !c->wp;
+    return !a->store || (rights & PTE_W) || !(c->wp || MUTANT(wp_ignored));
 }
 
 static bool entry_permits(const struct mmu *m, uint64_t val, const struct access *a)
 {
     uint64_t rights = (val & (TLB_W | TLB_U)) | (val & TLB_X) << 63;
-    return mmu_permits(&m->hw, rights, a) && (!a->store || (val & TLB_D));
+    return mmu_permits(&m->hw, rights, a) && (!a->store || (val & TLB_D) || MUTANT(store_on_clean));
 }
 
 static uint64_t *lookup_both(struct mmu *m, gva_t va, unsigned *size)

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/counters.h"
+#include "base/mutant.h"
 #include "base/pte.h"
 #include "memmgr/gmem.h"
 #include "shadow_vs_ept/assoc.h"
@@ -172,8 +173,8 @@ static inline unsigned mmu_error(const struct mmu_control *c, const struct acces
 {
     if (why == FAULT_GP)
         return why;
-    return why | (a->supervisor ? 0 : PF_U) | (a->store ? PF_W : 0) |
-           (a->fetch && (c->smep || c->nxe) ? PF_I : 0);
+    return why | (a->supervisor || MUTANT(error_without_user) ? 0 : PF_U) | (a->store ? PF_W : 0) |
+           (a->fetch && (c->smep || c->nxe) && !MUTANT(error_without_fetch) ? PF_I : 0);
 }
 
 /* Do rights (PTE_W, PTE_U, and PTE_NX set when no level forbids fetches) permit the access (SDM vol.

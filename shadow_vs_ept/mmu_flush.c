@@ -10,6 +10,8 @@
  * too. */
 static void drop_linear_walk_caches(struct mmu *m)
 {
+    if (MUTANT(walk_caches_kept))
+        return;
     for (unsigned i = 0; i < 4; i++)
         assoc_clear(&m->psc[i]);
     assoc_clear(&m->pwc);
@@ -49,7 +51,7 @@ static bool part_of(uint64_t key, uint64_t val, uint64_t where)
 /* The entries of one address in one tag, and the global ones. */
 static void drop_va(struct mmu *m, gva_t va, unsigned tag, bool globals)
 {
-    if (m->parts)
+    if (m->parts && !MUTANT(invlpg_keeps_parts))
         each_tlb(m, part_of, (va << 7 >> 7 & ~PAGE_MASK) | tag);
     for (unsigned s = 0; s < 3; s++)
         for (unsigned g = 0; g < 1u + globals; g++) {
@@ -67,7 +69,9 @@ static void drop_va(struct mmu *m, gva_t va, unsigned tag, bool globals)
  * changed its table already. */
 void mmu_flush_va(struct mmu *m, gva_t va)
 {
-    drop_va(m, va, m->tag, true);
+    if (MUTANT(invlpg_lost))
+        return;
+    drop_va(m, va, m->tag, !MUTANT(invlpg_keeps_globals));
     drop_linear_walk_caches(m);
 }
 
@@ -89,7 +93,7 @@ void mmu_flush_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva
         mmu_flush_tag(m, pcid);
         break;
     case INVPCID_ALL:
-        mmu_flush_linear(m);
+        (MUTANT(invpcid_keeps_globals) ? mmu_flush_nonglobal : mmu_flush_linear)(m);
         break;
     case INVPCID_ALL_NONGLOBAL:
         mmu_flush_nonglobal(m);
@@ -170,8 +174,8 @@ void mmu_load_tag(struct mmu *m, uint64_t cr3)
         mmu_flush_nonglobal(m);
         return;
     }
-    m->tag = (unsigned)(cr3 & CR3_PCID);
-    if (cr3 & CR3_KEEP)
+    m->tag = (unsigned)(cr3 & (MUTANT(wrong_tag) ? 1 : CR3_PCID));
+    if ((cr3 & CR3_KEEP) || MUTANT(cr3_keeps_tlb))
         mmu_forget_mru(m);
     else
         mmu_flush_tag(m, m->tag);

@@ -76,7 +76,8 @@ static void fill(struct mmu *m, const struct access *a, const struct guest_walk 
         unsigned idx = level_index(a->va, l), want = spt_max_level(s, f);
         uint64_t first = f.n & ~((1ull << (9 * (l - 1))) - 1);
         if (l <= g->leaf && l <= want) {
-            bool writable = (leaf & PTE_W) && (leaf & PTE_D) && !spt_shadowed(s, f);
+            bool writable = (leaf & PTE_W) && ((leaf & PTE_D) || MUTANT(shadow_writable_early)) &&
+                            !spt_shadowed(s, f);
             leaf |= l == g->leaf ? 0 : g->leaf == 2 ? TLB_PART_2M : TLB_PART_1G;
             spt_map(s, p, idx, gfn(first), writable ? leaf : leaf & ~PTE_W);
             return;

@@ -405,7 +405,8 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
 static void guest_invlpg(struct mmu *m, gva_t va)
 {
     mmu_exit(m, CTR_exit_invlpg, va);
-    drop_va(m, va, m->tag, true);
+    if (!MUTANT(lazy_invlpg_lost))
+        drop_va(m, va, m->tag, true);
     mmu_flush_va(m, va);
 }
 

@@ -261,7 +261,7 @@ static void free_page(struct spt *s, struct sp *p)
 /* One flush for all that an event took away. */
 void spt_settle(struct spt *s, bool flushed)
 {
-    uint64_t who = flushed ? 0 : s->flush;
+    uint64_t who = flushed || MUTANT(protect_keeps_tlb) ? 0 : s->flush;
     s->flush = 0;
     if (who == ALL_VCPUS)
         mmu_vm_flush_all(s->vm);
@@ -326,7 +326,7 @@ struct sp *spt_get(struct spt *s, gfn_t g, unsigned level)
     p->next = *c;
     *c = p->id;
     count_shadowed(s, g.n, 1);
-    if (s->shadowed[g.n] == 1)
+    if (s->shadowed[g.n] == 1 && !MUTANT(unprotected))
         write_protect(s, g.n);
     if (s->live > s->hash_mask)
         grow_hash(s);
@@ -413,7 +413,7 @@ void spt_drop(struct spt *s, struct sp *p, unsigned idx) { zap_entry(s, p, idx);
 void spt_entry_written(struct spt *s, gfn_t g, unsigned idx)
 {
     for (uint32_t i = *chain(s, g.n); i; i = s->page[i]->next)
-        if (s->page[i]->gfn == g.n)
+        if (s->page[i]->gfn == g.n && !MUTANT(pt_write_unseen))
             zap_entry(s, s->page[i], idx);
     settle(s);
 }
@@ -498,7 +498,7 @@ void spt_zap(struct spt *s, gfn_t first, uint64_t n)
 {
     zap_list(s, first.n & ~((1ull << ORDER_1G) - 1), 3);
     zap_list(s, first.n & ~((1ull << ORDER_2M) - 1), 2);
-    for (uint64_t g = first.n; g < first.n + n; g++)
+    for (uint64_t g = first.n; g < first.n + n && !MUTANT(rmap_lost); g++)
         zap_list(s, g, 1);
     s->flush = 0; /* the caller flushes in any case */
 }

@@ -48,6 +48,7 @@ ALWAYS_INLINE uint64_t psc_prefix(uint64_t va, unsigned level)
 }
 ALWAYS_INLINE uint64_t psc_key(uint64_t va, unsigned level, unsigned tag)
 {
+    tag = MUTANT(walk_cache_untagged) ? 0 : tag;
     return psc_prefix(va, level) << 16 | (uint64_t)tag << 3 | 1;
 }
 
@@ -114,7 +115,17 @@ ALWAYS_INLINE void walk_fault(const struct mmu *m, struct walk *w, const struct 
 /* Rights are gathered over the levels: W and U where all entries have them, and PTE_NX, turned
  * round, where none has it. */
 #define RIGHTS_ALL (PTE_W | PTE_U | PTE_NX)
-ALWAYS_INLINE uint64_t walk_rights(uint64_t e) { return e ^ PTE_NX; }
+ALWAYS_INLINE uint64_t walk_rights(uint64_t e)
+{
+    return MUTANT(nx_ignored) ? e | PTE_NX : e ^ PTE_NX;
+}
+/* The same of an entry at `level`. */
+ALWAYS_INLINE uint64_t walk_rights_at(uint64_t e, unsigned level)
+{
+    uint64_t lent =
+        (MUTANT(upper_user_ignored) ? PTE_U : 0) | (MUTANT(upper_write_ignored) ? PTE_W : 0);
+    return walk_rights(e) | (level > 1 && !(e & PTE_PS) ? lent : 0);
+}
 ALWAYS_INLINE uint64_t psc_pack(uint64_t rights)
 {
     return (rights & PTE_W ? PSC_W : 0) | (rights & PTE_U ? PSC_U : 0) |
@@ -122,6 +133,8 @@ ALWAYS_INLINE uint64_t psc_pack(uint64_t rights)
 }
 ALWAYS_INLINE uint64_t psc_unpack(uint64_t hit)
 {
+    if (MUTANT(walk_cache_rights))
+        return RIGHTS_ALL;
     return (hit & PSC_W ? PTE_W : 0) | (hit & PSC_U ? PTE_U : 0) | (hit & PSC_X ? PTE_NX : 0);
 }
 
@@ -143,7 +156,7 @@ ALWAYS_INLINE unsigned walk_missing(uint64_t e) { return e & PTE_P ? PF_P | PF_R
  * size. */
 ALWAYS_INLINE bool walk_rsvd(uint64_t e, unsigned level)
 {
-    return level > 1 && (level > 3 || (e & pte_rsvd(level)));
+    return level > 1 && (level > 3 || ((e & pte_rsvd(level)) && !MUTANT(reserved_unchecked)));
 }
 
 /* The entry e at `level` ended the walk with these rights: is the access allowed? */
@@ -173,7 +186,7 @@ ALWAYS_INLINE uint64_t walk_step(struct mmu *m, struct walk *w, struct walk_path
 ALWAYS_INLINE void pwc_forget(struct mmu *m, const struct walk_path *p, unsigned low,
                               const enum pwc_kind pwc)
 {
-    for (unsigned l = low; pwc == PWC_AMD && l <= p->top; l++)
+    for (unsigned l = low; pwc == PWC_AMD && l <= p->top && !MUTANT(fault_keeps_walk_cache); l++)
         assoc_del(&m->pwc, p->ea[l] >> 3, pwc_key(m, p->ea[l], true));
 }
 
@@ -182,11 +195,12 @@ ALWAYS_INLINE void pwc_forget(struct mmu *m, const struct walk_path *p, unsigned
 ALWAYS_INLINE void walk_mark(struct mmu *m, const struct walk_path *p, uint64_t all, uint64_t leaf,
                              bool store, const enum pwc_kind pwc)
 {
-    if (unlikely(!(all & PTE_A)))
+    if (unlikely(!(all & PTE_A)) && !MUTANT(accessed_lost))
         for (unsigned l = p->leaf; l <= p->top; l++)
-            if (pwc != PWC_AMD || !(p->cached >> l & 1))
+            if ((pwc != PWC_AMD || !(p->cached >> l & 1)) &&
+                (l == p->leaf || !MUTANT(upper_accessed_lost)))
                 *mmu_ptr(m->vm, p->ea[l]) |= PTE_A;
-    if (store && !(leaf & PTE_D))
+    if (store && !(leaf & PTE_D) && !MUTANT(dirty_lost))
         *mmu_ptr(m->vm, p->ea[p->leaf]) |= PTE_A | PTE_D;
 }
 
@@ -277,7 +291,7 @@ ALWAYS_INLINE void walk1d(struct mmu *m, const struct access *a, struct walk *w,
             w->status = fail;
             return;
         }
-        rights &= walk_rights(e);
+        rights &= walk_rights_at(e, level);
         all &= e;
         if (level == 1 || (e & PTE_PS))
             break;
@@ -466,7 +480,7 @@ ALWAYS_INLINE bool walk_data(struct mmu *m, const struct access *a, struct walk 
         return walk_nested_fault(w, byte);
     if (unlikely(a->store && !n.dirty))
         mark(m, byte, true);
-    walk_done(m, w, a->va, n.hpa, level - 1 < n.size ? level - 1 : n.size,
+    walk_done(m, w, a->va, n.hpa, level - 1 < n.size || MUTANT(wrong_size) ? level - 1 : n.size,
               n.writable ? rights : rights & ~PTE_W, n.dirty ? e : e & ~PTE_D, a->store);
     if (unlikely(level - 1 > n.size))
         walk_part(m, w, level);
@@ -506,7 +520,7 @@ ALWAYS_INLINE void walk2d_from(struct mmu *m, const struct access *a, struct wal
             walk_fault(m, w, a, walk_missing(e));
             return;
         }
-        rights &= walk_rights(e);
+        rights &= walk_rights_at(e, level);
         all &= e;
         if (level == 1 || (e & PTE_PS))
             break;
