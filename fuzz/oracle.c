@@ -327,7 +327,7 @@ void oracle_speculate(struct oracle *o, uint64_t va)
 struct victims {
     bool all_pcids, globals, one_address;
     bool prefixes_of_address; /* of the paging-structure caches, only what serves the address */
-    bool faulting;            /* by a #PF */
+    const struct oracle_answer *faulting; /* the #PF; NULL: no fault */
     unsigned pcid;
     uint64_t va;
 };
@@ -335,6 +335,19 @@ struct victims {
 static bool pcid_hit(const struct victims *v, unsigned pcid)
 {
     return v->all_pcids || pcid == v->pcid;
+}
+
+/* Was the entry at this place read on every way to that answer? */
+static bool on_way(const struct oracle *o, const struct oracle_answer *x, uint64_t at)
+{
+    for (unsigned i = 0; i < o->nways; i++) {
+        bool found = !oracle_same(&o->way[i].answer, x);
+        for (unsigned l = o->way[i].low; l <= o->way[i].top; l++)
+            found |= o->way[i].at[l] == at;
+        if (!found)
+            return false;
+    }
+    return true;
 }
 
 static void drop(struct oracle *o, const struct victims *v)
@@ -362,7 +375,7 @@ static void drop(struct oracle *o, const struct victims *v)
     for (unsigned i = 0; i < o->nvalues; i++) {
         struct oracle_value *x = &o->value[i];
         bool hit = pcid_hit(v, x->pcid);
-        if (hit && v->faulting)
+        if (hit && v->faulting && on_way(o, v->faulting, x->at))
             x->hole = v->va >> 12;
         if (!hit || v->prefixes_of_address)
             o->value[n++] = *x;
@@ -372,12 +385,13 @@ static void drop(struct oracle *o, const struct victims *v)
 
 /* #PF: the address' translations, and what would be used for it of the paging-structure caches, so
  * that the fault does not recur unless the tables in memory are its cause. */
-static void forget_faulting(struct oracle *o, const struct oracle_access *a)
+static void forget_faulting(struct oracle *o, const struct oracle_access *a,
+                            const struct oracle_answer *x)
 {
     drop(o, &(struct victims){.globals = true,
                               .one_address = true,
                               .prefixes_of_address = true,
-                              .faulting = true,
+                              .faulting = x,
                               .pcid = o->regs.pcid,
                               .va = a->va});
 }
@@ -385,7 +399,7 @@ static void forget_faulting(struct oracle *o, const struct oracle_access *a)
 void oracle_observe(struct oracle *o, const struct oracle_access *a, const struct oracle_answer *x)
 {
     if (x->kind == ORACLE_PF)
-        forget_faulting(o, a);
+        forget_faulting(o, a, x);
     if (x->kind != ORACLE_ADDRESS)
         return;
     for (unsigned i = 0; i < o->nways; i++)

@@ -519,13 +519,13 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
 
 static void guest_invlpg(struct mmu *m, gva_t va)
 {
-    mmu_flush_va(m, va);
+    shadow_flush_va(m, va);
     tick(m);
 }
 
 static void guest_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
 {
-    mmu_flush_invpcid(m, type, pcid, va);
+    shadow_flush_invpcid(m, type, pcid, va);
     tick(m);
 }
 

@@ -173,16 +173,18 @@ void shadow_guest_cr3(struct mmu *m, uint64_t cr3)
  * one that only the hypervisor sees.) */
 void shadow_flush_va(struct mmu *m, gva_t va)
 {
-    m->parts = spt_splits(m->vm->spt);
+    bool nested = m->parts;
+    m->parts |= spt_splits(m->vm->spt);
     mmu_flush_va(m, va);
-    m->parts = false;
+    m->parts = nested;
 }
 
 void shadow_flush_invpcid(struct mmu *m, enum invpcid_type type, unsigned pcid, gva_t va)
 {
-    m->parts = spt_splits(m->vm->spt);
+    bool nested = m->parts;
+    m->parts |= spt_splits(m->vm->spt);
     mmu_flush_invpcid(m, type, pcid, va);
-    m->parts = false;
+    m->parts = nested;
 }
 
 void shadow_guest_invlpg(struct mmu *m, gva_t va)
