@@ -56,7 +56,7 @@
  *  (1) a nested leaf that is writable covers no shadowed table.
  *  (2) a nested leaf maps the frames gmem holds, at a size no larger than gmem's block.
  *  (3) a table at the top of a nested part is not shadowed, and in the list of those once.
- *  (4) sptr is 0 (none yet, or gone), or stands for the root's mode.
+ *  (4) sptr is 0 (none yet, gone, or outside memory), or stands for the root's mode.
  *  (5) table_frames counts nested tables and shadow pages.
  */
 #include "shadow_vs_ept/ept.h"
@@ -273,12 +273,15 @@ static struct sp *table_page(struct mmu *m, gfn_t t, unsigned level)
     return spt_get(m->vm->spt, t, level);
 }
 
-/* Have sptr stand for the root; the shadow page, if it has one. */
+/* Have sptr stand for the root; the shadow page, if it has one. A root outside memory has none: walks
+ * begin at frame 0, which is empty. */
 static struct sp *root_page(struct mmu *m)
 {
     gfn_t r = gpa_gfn(m->guest_root);
     struct sp *p = NULL;
-    if (state(m->vm)->flags[r.n] & F_FULL)
+    if (!gmem_inside(m->vm->gm, r))
+        m->sptr = 0;
+    else if (state(m->vm)->flags[r.n] & F_FULL)
         m->sptr = SPTE_SWITCH;
     else {
         p = table_page(m, r, m->vm->levels);
@@ -496,7 +499,7 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
 static void meet_root(struct mmu *m, gfn_t r)
 {
     struct agile *s = state(m->vm);
-    if (!m->vm->param[P_START])
+    if (!m->vm->param[P_START] || !gmem_inside(m->vm->gm, r))
         return;
     if (!(s->flags[r.n] & F_KNOWN)) {
         list_put(&s->roots, r);
@@ -627,10 +630,10 @@ static const char *check_root(const struct mmu *m)
 {
     const struct mmu_vm *vm = m->vm;
     gfn_t r = gpa_gfn(m->guest_root);
-    uint8_t f = state(vm)->flags[r.n];
     uint64_t want = SPTE_SWITCH;
     if (!m->sptr)
         return NULL;
+    uint8_t f = state(vm)->flags[r.n];
     if (!(f & F_FULL) && (f & F_NESTED))
         want |= hfn_hpa(gmem_hfn(vm->gm, r));
     else if (!(f & F_FULL)) {

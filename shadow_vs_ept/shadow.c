@@ -56,11 +56,12 @@ ALWAYS_INLINE uint64_t quick(struct mmu *m, gva_t va, unsigned store)
 }
 SLOW_INSTANCES(, shadow_quick, quick)
 
+/* A root outside memory has no shadow page: frame 0 is empty, so walks exit, and find that it is. */
 struct sp *shadow_root(struct mmu *m)
 {
-    struct spt *s = m->vm->spt;
-    struct sp *root = spt_get(s, gpa_gfn(m->guest_root), m->vm->levels);
-    m->root = root->table;
+    gfn_t r = gpa_gfn(m->guest_root);
+    struct sp *root = gmem_inside(m->vm->gm, r) ? spt_get(m->vm->spt, r, m->vm->levels) : NULL;
+    m->root = root ? root->table : 0;
     return root;
 }
 

@@ -9,6 +9,7 @@
  *            of access x {WP, SMEP, SMAP, NXE}
  *   flags    {P, A, D, R/W, G} x {nothing, a reserved bit, PAT} of the leaf x {P, A, a reserved bit} of
  *            one entry above x each of those x 8 kinds of access x {WP, NXE}
+ *   nowhere  each entry of a path, and CR3, with an address where no memory is x 8 kinds of access
  *   sample   all of them at all levels
  *
  * for pages of 4 KiB, 2 MiB and 1 GiB, in both halves of the address space, on three machines per
@@ -41,13 +42,18 @@ static const struct access kinds[] = {
     {.supervisor = true, .ac = true},
     {.supervisor = true, .store = true, .ac = true},
 };
-enum { NKINDS = ARRAY_SIZE(kinds), USER_KINDS = 2 }; /* user-mode fetches: user_only has none */
+enum {
+    NKINDS = ARRAY_SIZE(kinds),
+    NOWHERE = 3,
+    USER_KINDS = 2
+}; /* user-mode fetches: user_only has none */
 
 struct matrix {
     struct bare b;
     const char *paging;
     unsigned levels, leaf; /* of the path in use */
     uint64_t va, at[6];    /* by level: place of the entry */
+    uint64_t root;         /* in CR3 */
     uint64_t cases;
 };
 
@@ -103,7 +109,7 @@ static void one_access(struct matrix *x, const uint64_t *entry, const struct acc
     const struct oracle_access oa = bare_oracle_access(&a);
     struct oracle_regs regs = bare_oracle_regs(&x->b);
     const struct oracle_memory mem = {x->b.cfg.mem, peek, &x->b};
-    regs.root = x->at[x->levels] & ~PAGE_MASK;
+    regs.root = x->root;
     oracle_translate(&regs, &mem, &oa, &want);
     for (unsigned l = x->leaf; l <= x->levels; l++)
         before[l] = bare_peek(&x->b, x->at[l]);
@@ -222,6 +228,38 @@ static void flags(struct matrix *x, unsigned upper)
     }
 }
 
+static void load_root(struct matrix *x, uint64_t root)
+{
+    x->root = root;
+    mmu_guest_cr3(x->b.mmu, root);
+}
+
+/* Addresses just beyond memory, and ones that differ from memory's only in bits that four levels of
+ * nested tables do not index: those must not be taken for what is in memory. */
+static void nowhere(struct matrix *x)
+{
+    static const uint64_t bit[NOWHERE] = {2 * GIB, 1ull << 48, 1ull << 51};
+    const uint64_t root = x->root;
+    uint64_t entry[6];
+    control(x, true, true, true, true, true);
+    plain_path(x, entry);
+    one_case(x, entry, &kinds[1]);
+    for (unsigned i = 0; i < NOWHERE; i++)
+        for (unsigned k = 0; k < nkinds(x); k++) {
+            for (unsigned l = x->leaf; l <= x->levels; l++) {
+                plain_path(x, entry);
+                entry[l] |= bit[i];
+                one_case(x, entry, &kinds[k]);
+            }
+            if (user_only(x)) /* and a kernel that loads no such CR3 */
+                continue;
+            load_root(x, root | bit[i]);
+            one_access(x, entry, &kinds[k], false, "in no root");
+            x->cases++;
+            load_root(x, root);
+        }
+}
+
 /* Bits of an entry at random, its address kept; each more often permissive than not. */
 static uint64_t random_bits(struct rng *r, unsigned level, bool leaf, uint64_t e)
 {
@@ -306,12 +344,15 @@ static void not_canonical(struct matrix *x)
 }
 
 /* Pairs of a leaf and an entry above it: 3 + 2 + 1 with 4 levels, 4 + 3 + 2 with 5. For each, rights:
- * 8 x 8 bits; flags: 3 x 32 x 8. Samples: 3 sizes in 2 halves. */
+ * 8 x 8 bits; flags: 3 x 32 x 8. Samples: 3 sizes in 2 halves. Nowhere: the same 6 paths, of 4, 3, 2
+ * entries (one more with 5 levels) and, but for user_only, CR3; and a plain case. */
 static uint64_t expected(bool user, unsigned levels)
 {
     const uint64_t pairs = levels == 4 ? 6 : 9, nk = user ? USER_KINDS : NKINDS;
     const uint64_t controls[2] = {user ? 1 : 16, user ? 1 : 4};
-    return pairs * (64 * controls[0] + 768 * controls[1]) * nk + 6 * SAMPLES + EDGES * nk;
+    const uint64_t places = 2 * (levels == 4 ? 9 : 12) + (user ? 0 : 6);
+    return pairs * (64 * controls[0] + 768 * controls[1]) * nk + 6 * SAMPLES + EDGES * nk +
+           places * NOWHERE * nk + 6;
 }
 
 static uint64_t run_machine(const struct paging *p, const struct machine *m)
@@ -333,7 +374,7 @@ static uint64_t run_machine(const struct paging *p, const struct machine *m)
         return 0;
     }
     rng_seed(&rng, 1);
-    mmu_guest_cr3(x.b.mmu, TABLES + ((uint64_t)m->levels << PAGE_SHIFT));
+    load_root(&x, TABLES + ((uint64_t)m->levels << PAGE_SHIFT));
     for (unsigned leaf = 1; leaf <= 3; leaf++)
         for (unsigned half = 0; half < 2; half++) {
             choose_path(&x, leaf, half);
@@ -342,6 +383,7 @@ static uint64_t run_machine(const struct paging *p, const struct machine *m)
                 flags(&x, upper);
             }
             sample(&x, &rng, SAMPLES);
+            nowhere(&x);
         }
     not_canonical(&x);
     const char *why = bare_check(&x.b);
