@@ -49,6 +49,8 @@ MAIN := bench/main.c
 OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/cpu_presets.o $(B)/vmm/image_blob.o
 LIBOBJS := $(filter-out $(MAIN:%.c=$(B)/%.o),$(OBJS))
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+# Its faults need no sanitizer to be seen.
+UNIT := $(if $(SAN),$(filter-out %/test_mutants,$(UNIT)),$(UNIT))
 PLUGIN := $(if $(wildcard workloads/qemu_plugin/plugin.c),$(B)/nestbed-qemu-plugin.so)
 
 TRACES := $(wildcard workloads/traces/*.nbt)
@@ -188,7 +190,7 @@ $(B)/tests/$(1): tests/unit/$(1).c $(if $(2),$(call unit_objs,$(2)),$(LIBOBJS)) 
 	$$(call say,TEST,$$@)
 	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) -MMD -MP $$(LDFLAGS) -o $$@ $$(filter %.c %.o,$$^) $$(LDLIBS) -lcmocka
 endef
-$(foreach t,$(notdir $(UNIT)),$(eval $(call unit_rule,$(t),$(call unit_words,$(t)))))
+$(foreach t,$(filter-out test_mutants,$(notdir $(UNIT))),$(eval $(call unit_rule,$(t),$(call unit_words,$(t)))))
 
 # The MMU with deliberate faults (base/mutant.h), for the test that must find each.
 MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
@@ -196,12 +198,10 @@ $(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,MUTANT,$<)
 	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/mutants/test_mutants: tests/mutants/test_mutants.c $(MUTANT_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
+$(B)/tests/test_mutants: tests/unit/test_mutants.c $(MUTANT_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
+	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS) -lcmocka
-$(B)/tests/test_mutants: $(B)/mutants/test_mutants
-	@mkdir -p $(@D)
-	$(Q)cp $< $@
 -include $(MUTANT_OBJS:.o=.d)
 
 .PHONY: unit-tests
@@ -233,6 +233,19 @@ check-layers:  ## no upward #include
 	+@MAKE=$(MAKE) tools/check layers
 check-shell:  ## shellcheck over all scripts
 	+@MAKE=$(MAKE) tools/check shell
+
+# ---- fuzzing by coverage ----
+#   make fuzz-mmu FUZZ_SECONDS=600      wants clang with libFuzzer; new inputs go to $(B)/corpus
+.PHONY: fuzz-mmu
+FUZZ_SECONDS ?= 60
+FUZZ_SRCS := tests/fuzz/fuzz_mmu.c $(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c))
+$(B)/fuzz-mmu: $(FUZZ_SRCS) $(B)/cpu_presets.c
+	$(call say,FUZZ,$@)
+	$(Q)clang -fsanitize=fuzzer,address -O1 -g -std=gnu11 -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC \
+	    -DNB_LIBFUZZER -o $@ $^ $(filter-out -ljemalloc,$(LDLIBS))
+fuzz-mmu: $(B)/fuzz-mmu  ## run libFuzzer over raw programs for FUZZ_SECONDS
+	@mkdir -p $(B)/corpus
+	$(B)/fuzz-mmu -max_len=1024 -max_total_time=$(FUZZ_SECONDS) $(B)/corpus tests/fuzz/corpus
 
 # ---- results ----
 #   make bench RUN=<folder of results/> goes on with an interrupted run

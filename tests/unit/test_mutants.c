@@ -2,7 +2,8 @@
  *
  * base/mutants.def lists them. Each is switched on in a process of its own, which runs random programs under
  * every strategy until one fails or dies (an assertion is as good). Without a fault the same programs
- * pass. Printed: who found it, after how many programs. Built in its own tree, with NB_MUTATIONS.
+ * pass. Printed: who found it, after how many programs. Linked with objects of its own, built with
+ * NB_MUTATIONS ($(B)/mutants/).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,8 +94,48 @@ static void every_fault_is_found(void **state)
     assert_int_equal(survivors, 0);
 }
 
+/* What `nestbed fuzz` does with a failure: a smaller program that still fails, and reads back. */
+static void a_failure_is_shrunk_and_can_be_replayed(void **state)
+{
+    (void)state;
+    struct fuzz_config c = {.seed = 3, .ops = 100};
+    struct fuzz_totals t = {0};
+    struct fuzz_failure f;
+    struct fuzz_prog p, again;
+    struct verdict v;
+    char err[100];
+    c.nonly = fuzz_strategies(c.only, ARRAY_SIZE(c.only));
+    mutant = MUTANT_dirty_lost;
+    for (uint64_t i = 0;; i++) {
+        fuzz_program(&c, i, &p);
+        if (fuzz_one(&c, i, &p, &t, &f))
+            break;
+        program_free(&p);
+        assert_true(i < PROGRAMS);
+    }
+    fuzz_shrink(&f);
+    assert_true(f.verdict.failed);
+    assert_in_range(f.program.n, 1, 12); /* a table of 4 or 5 levels, CR3 and a store */
+    FILE *text = tmpfile();
+    program_print(text, &f.program);
+    rewind(text);
+    assert_true(program_read(text, "text", &again, err, sizeof err));
+    fclose(text);
+    assert_int_equal(again.n, f.program.n);
+    raw_run(&again, &f.at, &v);
+    assert_true(v.failed);
+    mutant = MUTANT_none;
+    raw_run(&again, &f.at, &v);
+    assert_false(v.failed);
+    program_free(&again);
+    program_free(&f.program);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_fault_is_found)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_fault_is_found),
+        cmocka_unit_test(a_failure_is_shrunk_and_can_be_replayed),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
