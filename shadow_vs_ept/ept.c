@@ -112,17 +112,16 @@ static uint64_t *entry_at(struct mmu_vm *vm, gpa_t gpa, unsigned level)
 uint64_t *ept_leaf(const struct mmu_vm *vm, gpa_t gpa, unsigned *level)
 {
     hpa_t t = vm->nested_root;
-    for (unsigned l = vm->host_levels; walk_indexed(gpa); l--) {
+    for (unsigned l = vm->host_levels;; l--) {
         uint64_t *e = mmu_ptr(vm, t + 8 * level_index(gpa, l));
         if (!(*e & PTE_P))
-            break;
+            return NULL;
         if (pte_is_leaf(*e, l)) {
             *level = l;
             return e;
         }
         t = *e & PTE_ADDR;
     }
-    return NULL;
 }
 
 /* An empty table left by smaller pages gives way to a larger leaf. */

@@ -7,7 +7,7 @@
  * for the counters, and a new walk ("assist") decides, as processors do before they fault or to set
  * D. A #PF drops what the TLBs have of its address, also where only the hypervisor sees it.
  *
- * Invariants:
+ * Invariants (mmu_check):
  *  (1) hot.mru[] names only a unit whose entry is the most recently used one of its L1 set, and lets
  *      a program's load, or store, through.
  *  (2) a key is at most once in an array.

@@ -226,8 +226,7 @@ static inline unsigned cache_access(struct mmu *m, hpa_t a)
     return 3;
 }
 
-/* NULL, or a sentence naming what is broken: a key twice in an array, an empty way before a used
- * one, counts that cannot be. */
+/* NULL, or a sentence naming what is broken: the invariants of mmu.c and assoc.h. */
 const char *mmu_check(const struct mmu *);
 
 #endif

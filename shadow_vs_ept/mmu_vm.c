@@ -209,6 +209,32 @@ void mmu_vcpu_counters(const struct mmu *m, struct counters *out)
     add_vcpu(m, out);
 }
 
+/* (1), but for the order of use: the entry that lets accesses to unit mru[store] through. */
+static bool has_mru(const struct mmu *m, unsigned store)
+{
+    const gva_t va = m->hot.mru[store] << m->hot.mru_shift;
+    const uint64_t need = store ? TLB_STORE : TLB_U;
+    for (unsigned s = 0; s < 3; s++)
+        for (unsigned global = 0; global < 2 && m->l1[s]; global++) {
+            const uint64_t *v =
+                assoc_peek(m->l1[s], tlb_vpn(va, s), tlb_key(va, s, global ? TAG_GLOBAL : m->tag));
+            if (v && (*v & need) == need)
+                return true;
+        }
+    return false;
+}
+
+static const char *check_counts(const struct mmu *m)
+{
+    const struct counters *c = &m->c;
+    if (c->tlb_l1_misses < c->tlb_l2_misses)
+        return "mmu (3) more L2 misses than L1 misses";
+    uint64_t served = c->pt_l1_hits + c->pt_l2_hits + c->pt_l3_hits + c->pt_mem_reads;
+    return m->cache[0].ways && served != c->walk_reads + c->walk_refs_lost
+               ? "mmu (4) the caches served more or fewer reads than walks made"
+               : NULL;
+}
+
 const char *mmu_check(const struct mmu *m)
 {
     const struct assoc *const all[] = {&m->l1_own[0], &m->l1_own[1], &m->l1_own[2], &m->l1_any,
@@ -220,5 +246,8 @@ const char *mmu_check(const struct mmu *m)
         if (why)
             return why;
     }
-    return m->c.tlb_l1_misses < m->c.tlb_l2_misses ? "mmu (3) more L2 misses than L1 misses" : NULL;
+    for (unsigned store = 0; store < 2; store++)
+        if (m->hot.mru[store] != MRU_NONE && !has_mru(m, store))
+            return "mmu (1) no entry lets the unit of the last access through";
+    return check_counts(m);
 }

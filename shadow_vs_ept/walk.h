@@ -370,10 +370,6 @@ ALWAYS_INLINE bool walk_nested_fault(struct walk *w, gpa_t gpa)
     return false;
 }
 
-/* Nested tables index 48 bits of an address; one with more has no translation (SDM vol. 3C, 29.3.2). So
- * also with five levels here: no guest has as much memory. */
-ALWAYS_INLINE bool walk_indexed(gpa_t gpa) { return gpa >> 48 == 0; }
-
 /* Where a nested walk stands. */
 struct nested_walk {
     hpa_t table;
@@ -419,8 +415,6 @@ ALWAYS_INLINE bool nested_walk(struct mmu *m, gpa_t gpa, unsigned guest_level, s
 {
     unsigned levels = m->levels, top = levels;
     struct nested_walk n = {.table = m->root, .rights = PTE_W | PTE_A};
-    if (unlikely(!walk_indexed(gpa)))
-        return walk_nested_fault(w, gpa);
     if (pwc != PWC_NONE && ntlb_lookup(m, gpa, out)) {
         w->refs += levels - out->size;
         w->refs_nested += levels - out->size;

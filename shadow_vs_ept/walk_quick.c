@@ -5,8 +5,6 @@ const unsigned char *quick_nested_table(struct mmu *m, gpa_t gpa)
 {
     const uint64_t usual = PTE_P | PTE_W | PTE_A;
     const unsigned char *table = m->pool + m->root;
-    if (!walk_indexed(gpa))
-        return m->pool;
     for (unsigned level = 4; level > 1; level--) {
         uint64_t e = quick_entry(table, gpa, level);
         if ((e & (usual | PTE_PS)) != usual)

@@ -764,6 +764,42 @@ static void a_guest_that_maps_its_tables_is_no_crash(void **state)
     cpu_free(cpu);
 }
 
+/* ---- what mmu_check() is for ---- */
+
+static void break_the_mmu(struct user *u, void *arg)
+{
+    struct mmu *m = u->mmu;
+    gva_t a = u_alloc(u, PAGE_SIZE);
+    (void)arg;
+    st64(u, a, 1);
+    const uint64_t unit = m->hot.mru[1];
+    assert_int_equal(unit, a >> m->hot.mru_shift);
+    assert_null(mmu_check(m));
+    m->hot.mru[1] += 1ull << 20; /* what no entry is for */
+    assert_string_equal(mmu_check(m), "mmu (1) no entry lets the unit of the last access through");
+    m->hot.mru[1] = unit;
+    m->c.pt_mem_reads++;
+    assert_string_equal(mmu_check(m),
+                        "mmu (4) the caches served more or fewer reads than walks made");
+    m->c.pt_mem_reads--;
+    m->c.tlb_l2_misses += 1000;
+    assert_string_equal(mmu_check(m), "mmu (3) more L2 misses than L1 misses");
+    m->c.tlb_l2_misses -= 1000;
+    assert_null(mmu_check(m));
+}
+
+static void the_check_finds_what_is_broken(void **state)
+{
+    (void)state;
+    const struct cpu *cpu = preset("dmt-ref");
+    struct vm_config c = config("ept", cpu);
+    struct program prog = {.run = break_the_mmu};
+    struct result r;
+    assert_int_equal(REG_FIND(engine, "model")->run(&c, &prog, &r), NB_OK);
+    assert_int_equal(r.outcome, OUTCOME_OK);
+    cpu_free(cpu);
+}
+
 /* ---- every page size in either dimension runs the same program to the same memory ---- */
 
 static void contents(struct user *u, void *arg)
@@ -947,6 +983,7 @@ int main(void)
         cmocka_unit_test(a_wild_alias_of_a_cached_page_ends_the_program),
         cmocka_unit_test(a_page_the_host_takes_is_refilled_and_others_survive),
         cmocka_unit_test(a_guest_that_maps_its_tables_is_no_crash),
+        cmocka_unit_test(the_check_finds_what_is_broken),
         cmocka_unit_test(every_configuration_computes_the_same),
         cmocka_unit_test(tables_of_an_ended_process_are_forgotten),
         cmocka_unit_test(a_missing_first_level_never_hits),
