@@ -1268,13 +1268,25 @@ static void test_primary_region(void **state)
     a -= 60 * P4;
     assert_int_equal(h->straight, 60);
 
+    /* The very frame that the segment says, and every right, but a load has not set D. */
+    gva_t last = a + 59 * P4;
+    uint64_t size, was = walk(h, h->on->cr3, last, &size, &(gpa_t){0});
+    assert_int_equal(gk_munmap(h->gk, last, P4), GK_OK);
+    assert_int_equal(gk_mmap(h->gk, last, P4, RW, GK_FIXED, &last), GK_OK);
+    assert_int_equal(val(h, last), 0);
+    assert_int_equal(gk_mprotect(h->gk, last, P4, GK_READ), GK_OK);
+    assert_int_equal(gk_mprotect(h->gk, last, P4, RW), GK_OK);
+    assert_int_equal(walk(h, h->on->cr3, last, &size, &(gpa_t){0}), was & ~PTE_D);
+    check_segments(h);
+    assert_int_equal(h->straight, 59);
+
     int child = fork_of(h); /* all is copy on write */
     assert_int_equal(h->straight, 0);
     touch(h, a, 10); /* ten pages are copied: other frames */
     assert_int_equal(h->straight, 0);
     end(h, child);
-    touch(h, a, 60); /* the other fifty are the parent's own again */
-    assert_int_equal(h->straight, 50);
+    touch(h, a, 60); /* but for the last, the others are the parent's own again, and D is set */
+    assert_int_equal(h->straight, 49);
 
     assert_int_equal(gk_munmap(h->gk, a, 64 * P4), GK_OK);
     assert_null(segment_of(h, h->on->cr3));
