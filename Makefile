@@ -238,11 +238,16 @@ check-shell:  ## shellcheck over all scripts
 #   make fuzz-mmu FUZZ_SECONDS=600      wants clang with libFuzzer; new inputs go to $(B)/corpus
 .PHONY: fuzz-mmu
 FUZZ_SECONDS ?= 60
-FUZZ_SRCS := tests/fuzz/fuzz_mmu.c $(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c))
-$(B)/fuzz-mmu: $(FUZZ_SRCS) $(B)/cpu_presets.c
-	$(call say,FUZZ,$@)
-	$(Q)clang -fsanitize=fuzzer,address -O1 -g -std=gnu11 -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC \
-	    -DNB_LIBFUZZER -o $@ $^ $(filter-out -ljemalloc,$(LDLIBS))
+FUZZ_FLAGS := -fsanitize=fuzzer,address -O1 -g -std=gnu11 -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC
+FUZZ_OBJS := $(patsubst %.c,$(B)/fuzzer/%.o,tests/fuzz/fuzz_mmu.c \
+             $(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
+$(B)/fuzzer/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$<)
+	$(Q)clang $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/fuzz-mmu: $(FUZZ_OBJS) $(B)/cpu_presets.c
+	$(Q)clang $(FUZZ_FLAGS) -o $@ $^ $(filter-out -ljemalloc,$(LDLIBS))
+-include $(FUZZ_OBJS:.o=.d)
 fuzz-mmu: $(B)/fuzz-mmu  ## run libFuzzer over raw programs for FUZZ_SECONDS
 	@mkdir -p $(B)/corpus
 	$(B)/fuzz-mmu -max_len=1024 -max_total_time=$(FUZZ_SECONDS) $(B)/corpus tests/fuzz/corpus
