@@ -3,7 +3,7 @@ load 'style.gp'
 set style data histogram
 set style histogram clustered gap 1.2
 set boxwidth 0.9
-set title "Cycles per page walk, random accesses, preset dmt-ref  [modelled]"
+set title "Cycles per page walk, random accesses, preset dmt-ref; above each bar its references  [modelled]"
 set xlabel "strategy"
 set ylabel "cycles per walk"
 set yrange [0:*]

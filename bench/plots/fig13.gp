@@ -22,7 +22,8 @@ set size 1,0.36; set origin 0,0
 set format x "%g"
 set xlabel "thousand accesses"
 set ylabel "nested, %"
-set yrange [0:110]
+set yrange [0:140] # room for the key
+set ytics 0, 20, 100
 plot f using (column("accesses")/1e3):(100*column("shsp_nested")) with lines lc rgb '#CC79A7' lw 2 dt 2 title "shsp, accesses", \
      f using (column("accesses")/1e3):(100*column("agile_nested")) with lines lc rgb c_agile lw 2 dt 4 title "agile, walks"
 unset multiplot
