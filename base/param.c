@@ -49,9 +49,9 @@ static int unknown(const char *owner, const struct param *params, const char *ke
         snprintf(list + len, sizeof list - len, "%s%s", i ? ", " : "", params[i].name);
     }
     const char *near = strlen(key) > 32 ? NULL : reg_nearest(heads, heads + n, key);
-    snprintf(err, errlen, "%s has no parameter '%s'; %s%s%sits parameters are %s", owner, key,
+    snprintf(err, errlen, "%s has no parameter '%s'; %s%s%s%s%s", owner, key,
              near ? "did you mean '" : "", near ? near : "", near ? "'? " : "",
-             n ? list : "(none)");
+             n ? "its parameters are " : "it has none", list);
     return NB_USAGE;
 }
 

@@ -218,7 +218,8 @@ static void print_list(const struct entry *e, size_t n, bool verbose)
 /* ---- command line ---- */
 static const struct argp_option options[] = {
     {"names", 'n', 0, 0, "Names only, one per line", 0},
-    {"verbose", 'v', 0, 0, "Workloads: their parameters, defaults and ranges too", 0},
+    {"verbose", 'v', 0, 0, "Workloads and strategies: their parameters, defaults and ranges too",
+     0},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state)

@@ -182,8 +182,8 @@ static void print_answer(const struct walk_report *r, const struct vm_config *vm
     if (!is_native(vm))
         printf(" -> hpa 0x%" PRIx64, r->hpa);
     putchar('\n');
-    printf("%u references, %u of them in the nested table (exact); one TLB entry covers %s\n",
-           r->refs, r->refs_nested, size_name(r->shift));
+    printf("%u reference%s, %u of them in the nested table (exact); one TLB entry covers %s\n",
+           r->refs, r->refs == 1 ? "" : "s", r->refs_nested, size_name(r->shift));
 }
 
 static json_t *step_json(const struct walk_step *s, unsigned n)

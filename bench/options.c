@@ -424,7 +424,7 @@ static bool set_flag(const char *kv)
 {
     uint64_t v;
     if (!parse_u64(strchr(kv, '=') + 1, &v) || v > 1)
-        die(NB_USAGE, "--set %s: 0 or 1", kv);
+        die(NB_USAGE, "--set %s: choose 0 or 1", kv);
     return v;
 }
 

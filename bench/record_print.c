@@ -436,7 +436,7 @@ void record_print_table(const json_t *record)
     putchar('\n');
     print_counters(record);
     print_left_out(record, false, "0");
-    print_left_out(record, true, "not seen by this engine");
+    print_left_out(record, true, "not counted by this engine or strategy");
     putchar('\n');
     print_vcpus(record);
     if (!json_is_null(json_object_get(record, "per_vcpu")))
