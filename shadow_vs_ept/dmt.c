@@ -34,6 +34,8 @@
 #include "shadow_vs_ept/ept.h"
 #include "shadow_vs_ept/walk.h"
 
+enum { MAX_PLACED = 4096 }; /* of one guest: more are refused, and walked as any table */
+
 /* A guest area that the hypervisor placed; its id is its index + 1. */
 struct placed {
     uint64_t first, n; /* guest frames; n = 0: not in use */
@@ -197,11 +199,14 @@ static void pv_guest_teas(struct mmu *m, const struct tea *t, unsigned n)
         r->host[i] = placed_at(s, &t[i]);
 }
 
-static struct placed *record(struct state *s)
+/* A free record, or that of the same area; NULL: the guest has as many as one may have. */
+static struct placed *record(struct state *s, gfn_t first)
 {
     for (unsigned i = 0; i < s->nplaced; i++)
-        if (!s->placed[i].n)
+        if (!s->placed[i].n || s->placed[i].first == first.n)
             return &s->placed[i];
+    if (s->nplaced >= MAX_PLACED)
+        return NULL;
     unsigned grown = s->nplaced ? 2 * s->nplaced : 16;
     struct placed *p = meta_calloc(META_PAGING, grown, sizeof *p);
     if (s->placed) {
@@ -219,8 +224,10 @@ static uint64_t pv_tea_alloc(struct mmu *m, gfn_t first, uint64_t n)
     struct mmu_vm *vm = m->vm;
     struct state *s = vm->state;
     mmu_exit(m, CTR_exit_hypercall, gfn_gpa(first));
-    if (!n || !gmem_inside(vm->gm, first) || n > vm->gm->frames - first.n ||
-        !gmem_place(vm->gm, first, n))
+    if (!n || !gmem_inside(vm->gm, first) || n > vm->gm->frames - first.n)
+        return 0;
+    struct placed *p = record(s, first);
+    if (!p || !gmem_place(vm->gm, first, n))
         return 0;
     for (uint64_t g = first.n, size; g < first.n + n; g += size) {
         size = 1ull << gmem_order(vm->gm, gfn(g));
@@ -228,7 +235,6 @@ static uint64_t pv_tea_alloc(struct mmu *m, gfn_t first, uint64_t n)
         ept_map(vm, gfn_gpa(gfn(g)));
         nested_mark(m, gfn_gpa(gfn(g)), true); /* its entries will be read without this one */
     }
-    struct placed *p = record(s);
     *p = (struct placed){first.n, n, hfn_hpa(gmem_hfn(vm->gm, first))};
     return (uint64_t)(p - s->placed) + 1;
 }

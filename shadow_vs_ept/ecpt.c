@@ -30,6 +30,8 @@
  * Invariants (check()):
  *  (1) a host entry maps a block of gmem, with its size, or a frame of the mirror.
  *  (2) a guest entry is what the radix tables of its process say of that address, A and D included.
+ *      It holds while a guest's tables are written by its kernel alone: a program that has its own
+ *      tables mapped changes them unseen, and then only the comparison of each walk stands.
  *  (3) the tables' own (ecpt_table.h); table_frames is their sum.
  */
 #include <stdio.h>

@@ -99,7 +99,6 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *vm)
     set_control(m);
     m->hot.mru_shift = cached ? CACHED_MRU_SHIFT : PAGE_SHIFT;
     mmu_forget_mru(m);
-    m->id = vm->nvcpus;
     vm->vcpu[vm->nvcpus++] = m;
     return m;
 }

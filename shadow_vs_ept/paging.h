@@ -4,6 +4,7 @@
  * tables, and what the host does to the memory below. A strategy reacts to each:
  *
  *   walk     hardware: read tables, count, say why it stopped; changes nothing but A and D bits
+ *            (ecpt also enters what it finds in the hashed tables that stand for the guest's)
  *   fix      hypervisor, after WALK_EXIT: repair what was missing, count the exit; then the walk is
  *            made again
  *   guest_*  the guest loaded CR3, ran INVLPG, wrote or read a table entry, or touched a frame

@@ -50,7 +50,7 @@
 
 enum { P_WINDOW, P_PATIENCE, P_WALK_EXTRA, P_START };
 static const struct param params[] = {
-    [P_WINDOW] = {"window", 10000, TIMER_MIN, 1ull << 40, "walks and guest events",
+    [P_WINDOW] = {"window", 10000, TIMER_MIN, 1ull << 32, "walks and guest events",
                   "between decisions"},
     [P_PATIENCE] = {"patience", 100, 0, 1000000, "percent",
                     "of the cost of refilling shadow tables, to lose before a switch"},

@@ -592,7 +592,9 @@ ALWAYS_INLINE void walk2d(struct mmu *m, const struct access *a, struct walk *w,
     static void fn##_explain(struct mmu *m, const struct access *a, struct walk *w, \
                              struct walk_log *log)                                  \
     {                                                                               \
+        const struct counters before = m->c; /* an explanation is no event */       \
         fn(m, a, w, PWC_NONE, false, log);                                          \
+        m->c = before;                                                              \
     }                                                                               \
     static walk_fn fn##_for(const struct mmu_vm *vm)                                \
     {                                                                               \
