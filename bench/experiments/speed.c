@@ -22,12 +22,12 @@ static const struct line {
 static const char *const loops[] = {"refloop", "loop"};
 static const struct {
     const char *pattern, *bytes;
-    double millions; /* of accesses */
-    bool quick;
-} points[] = {{"random", "64M", 4, true},
-              {"random", "1G", 2, false},
-              {"seq", "64M", 40, true},
-              {"seq", "1G", 40, false}};
+    double millions;  /* of accesses */
+    enum scale least; /* smallest plan that has it */
+} points[] = {{"random", "64M", 4, SCALE_QUICK},
+              {"random", "1G", 2, SCALE_STD},
+              {"seq", "64M", 40, SCALE_QUICK},
+              {"seq", "1G", 40, SCALE_FULL}};
 #define TRACE "sqlite"
 
 static char *cell_name(const struct line *l, unsigned point, const char *loop)
@@ -75,7 +75,7 @@ static void plan(struct plan *p)
 {
     for (unsigned k = 0; k < ARRAY_SIZE(lines); k++)
         for (unsigned i = 0; i < ARRAY_SIZE(points); i++)
-            if (p->scale != SCALE_QUICK || points[i].quick)
+            if (p->scale >= points[i].least)
                 add(p, &lines[k], i);
     add_trace(p);
     for (char side = 'a'; side <= 'b';
