@@ -266,6 +266,31 @@ static void accept(struct run *r, const struct oracle_access *a, const struct or
              (unsigned long long)*there, (unsigned long long)r->mem[answer.gpa / 8]);
 }
 
+/* A hypervisor with shadow tables sets the flags of the tables as they are, then the processor goes on by
+ * an entry that AMD's walk cache has kept, by its place: the address of one way, the flags of another.
+ * Both are permitted, and such a change has not been invalidated yet. */
+static bool mixed_answer(const struct run *r, enum bare_end end, hpa_t hpa,
+                         struct oracle_answer *out)
+{
+    bool address = false, flags = false;
+    for (unsigned i = 0; i < r->o.nways; i++) {
+        const struct oracle_answer *x = &r->o.way[i].answer;
+        if (x->kind != ORACLE_ADDRESS)
+            continue;
+        if (!address && answer_agrees(r, x, end, hpa)) {
+            address = true;
+            out->gpa = x->gpa;
+        }
+        if (!flags && flags_agree(r, x)) {
+            flags = true;
+            out->nset = x->nset;
+            memcpy(out->set, x->set, sizeof out->set);
+        }
+    }
+    out->kind = ORACLE_ADDRESS;
+    return r->o.by_place && r->b.cfg.paging->forces_wp && address && flags;
+}
+
 static void do_access(struct run *r, const struct op *op)
 {
     const bool user_only = r->b.cfg.paging->user_only;
@@ -275,6 +300,7 @@ static void do_access(struct run *r, const struct op *op)
                              .supervisor = op->arg[1] != WHO_USER,
                              .ac = op->arg[1] == WHO_KERNEL_AC};
     const struct oracle_access oa = bare_oracle_access(&a);
+    struct oracle_answer mixed;
     hpa_t hpa = 0;
     if (!r->has_cr3 || (user_only && (a.supervisor || a.fetch)))
         return;
@@ -290,6 +316,10 @@ static void do_access(struct run *r, const struct op *op)
             accept(r, &oa, &r->o.way[i].answer, hpa, op->arg[2]);
             return;
         }
+    if (mixed_answer(r, end, hpa, &mixed)) {
+        accept(r, &oa, &mixed, hpa, op->arg[2]);
+        return;
+    }
     report(r, end, hpa);
 }
 
@@ -329,9 +359,12 @@ static void do_cr3(struct run *r, uint64_t root, uint64_t pcid, bool keep)
 {
     bool tags = r->b.cfg.cpu->pcid;
     root &= PTE_ADDR;
-    if (r->b.cfg.paging
-            ->prefetches) /* KVM's shadow pages know no PCIDs: one to a root, as kernels do */
+    /* KVM's roots share shadow pages, which know no PCIDs: a load that keeps translations keeps those of
+     * other roots too. */
+    if (r->b.cfg.paging->prefetches) {
         pcid = root >> PAGE_SHIFT;
+        keep = false;
+    }
     pcid &= CR3_PCID;
     if (!usable(r, root))
         return;

@@ -128,7 +128,7 @@ ALWAYS_INLINE bool shadow_part(struct mmu *m, const struct access *a, struct wal
         *e = walk_step(m, w, p, ea, *level, pwc, cached);
         w->refs++;
         walk_note(log, DIM_SHADOW, *level, 0, ea, ea, *e);
-        if (unlikely(!(*e & PTE_P))) {
+        if (unlikely(!walk_present(m, *e))) { /* XD too, while the guest has NXE clear */
             pwc_forget(m, p, *level, pwc);
             w->status = WALK_EXIT;
             return true;
