@@ -182,8 +182,8 @@ static void agile(struct check *c)
     static const char *const runs[] = {
         "--paging agile --cpu plain --workload forkcow --set procs=8",
         "--paging agile --cpu plain --workload churn --set updates=200 --set accesses=100000",
-        "--paging agile --cpu plain --workload gups --set updates=100000 --set agile.start=1 "
-        "--set agile.interval=1000000000"};
+        ("--paging agile --cpu plain --workload gups --set updates=100000 --set agile.start=1 "
+         "--set agile.interval=1000000000")};
     bool seen[6] = {false};
     unsigned kinds = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(runs); i++)
