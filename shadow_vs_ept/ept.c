@@ -152,13 +152,7 @@ bool ept_back(struct mmu *m, gpa_t gpa)
     return true;
 }
 
-bool ept_violation(struct mmu *m, gpa_t gpa)
-{
-    if (!ept_back(m, gpa))
-        return false;
-    ept_map(m->vm, gpa);
-    return true;
-}
+bool ept_violation(struct mmu *m, gpa_t gpa) { return ept_violation_by(m, gpa, ept_map); }
 
 void ept_split(struct mmu_vm *vm, gpa_t gpa)
 {

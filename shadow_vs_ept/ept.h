@@ -32,6 +32,15 @@ uint64_t *ept_leaf(const struct mmu_vm *, gpa_t, unsigned *level);
 bool ept_back(struct mmu *, gpa_t);
 /* The same, and map it in the nested table. False when the guest has no such memory. */
 bool ept_violation(struct mmu *, gpa_t);
+/* The same for a host table of another kind: `map` enters the resident block around gpa. */
+typedef void ept_map_fn(struct mmu_vm *, gpa_t);
+static inline bool ept_violation_by(struct mmu *m, gpa_t gpa, ept_map_fn *map)
+{
+    if (!ept_back(m, gpa))
+        return false;
+    map(m->vm, gpa);
+    return true;
+}
 /* Map the resident block around gpa. */
 void ept_map(struct mmu_vm *, gpa_t);
 /* Have gpa mapped by 4 KiB, where it is mapped. Flushes. */

@@ -119,13 +119,7 @@ static void map(struct mmu_vm *vm, gpa_t gpa)
         e[i] = leaf;
 }
 
-static bool violation(struct mmu *m, gpa_t gpa)
-{
-    if (!ept_back(m, gpa))
-        return false;
-    map(m->vm, gpa);
-    return true;
-}
+static bool violation(struct mmu *m, gpa_t gpa) { return ept_violation_by(m, gpa, map); }
 
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
