@@ -1,8 +1,9 @@
 /* program.h: programs for the fuzzer: one operation a line, as numbers in memory and as text.
  *
  * Two kinds. A raw program has no guest kernel: it writes the guest's tables itself, whatever the value,
- * loads control registers, invalidates or forgets to, and makes any access. A kernel program asks a
- * guest kernel (vmm/user.h) for what a process may ask, so that it runs on real engines too.
+ * loads control registers, invalidates or forgets to, and makes any access. A kernel program is a
+ * script (workloads/script.h): it asks a guest kernel for what a process may ask, so that it runs on a real
+ * KVM too.
  *
  *     raw 4                                    kind and levels of the guest's tables
  *     cr3 0x200000 1 0                         root, PCID, keep translations
@@ -28,7 +29,7 @@ enum op_kind {
     OP_COUNT
 };
 
-enum { OP_ARGS = 3 };
+enum { OP_ARGS = 4 };
 
 struct op {
     enum op_kind kind;

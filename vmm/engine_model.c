@@ -30,6 +30,8 @@ void model_end(struct hw *h, enum outcome outcome, const char *fmt, ...)
 
 /* ---- what the MMU asks ---- */
 
+enum { TRY_REFUSED = 1 << 30 }; /* makes any error code a value for longjmp() */
+
 static void on_fault(void *ctx, gva_t va, unsigned error)
 {
     struct hw *h = ctx;
@@ -39,6 +41,8 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
         h->mmu->c.guest_faults++;
         return;
     }
+    if (r == GK_SEGV && h->refused)
+        longjmp(*h->refused, (int)(error | TRY_REFUSED));
     if (r == GK_ENOMEM)
         model_end(h, OUTCOME_GUEST_OOM,
                   "the guest has no free memory for gva 0x%llx; give it more with --mem",
@@ -227,6 +231,32 @@ gva_t u_alloc(struct user *u, uint64_t len)
                   "the guest cannot map %llu bytes (error %d); give it more with --mem",
                   (unsigned long long)len, r);
     return a;
+}
+
+/* An access that is refused is left from within the MMU, as an exception leaves it. */
+static bool try(struct user *u, gva_t a, uint64_t *value, bool store, unsigned *error)
+{
+    struct hw *h = machine(u);
+    jmp_buf refused;
+    int code = setjmp(refused);
+    if (code == 0) {
+        h->refused = &refused;
+        if (store)
+            st64(u, a, *value);
+        else
+            *value = ld64(u, a);
+    } else
+        *error = (unsigned)code & ~(unsigned)TRY_REFUSED;
+    h->refused = NULL;
+    return code == 0;
+}
+bool u_try_load(struct user *u, gva_t a, uint64_t *value, unsigned *error)
+{
+    return try(u, a, value, false, error);
+}
+bool u_try_store(struct user *u, gva_t a, uint64_t value, unsigned *error)
+{
+    return try(u, a, &value, true, error);
 }
 
 void u_abort(struct user *u, const char *why) { model_end(machine(u), OUTCOME_ABORTED, "%s", why); }

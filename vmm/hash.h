@@ -19,4 +19,8 @@ void memory_hash_page(struct memory_hash *, int pid, gva_t, const void *contents
 /* The number; frees the state. */
 uint64_t memory_hash_end(struct memory_hash *);
 
+/* Into a hash of its own: a leaf entry of the guest's tables and where it is, without the frame. A and D
+ * of a global page do not count: they depend on what the TLB still holds. */
+void memory_hash_leaf(struct memory_hash *, int pid, gva_t, unsigned order, uint64_t pte);
+
 #endif

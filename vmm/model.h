@@ -26,7 +26,8 @@ struct hw {
     uint64_t kmem_left; /* bytes hw_kmem may still hand out */
     struct user user;
     struct result *res;
-    jmp_buf end; /* where a run that cannot go on continues */
+    jmp_buf end;      /* where a run that cannot go on continues */
+    jmp_buf *refused; /* where an access that may be refused does (u_try_load) */
     struct counters phase_start;
     bool in_phase;
 };

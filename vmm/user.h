@@ -99,6 +99,11 @@ int u_exit(struct user *, int pid);
 int u_switch(struct user *, int pid);
 gva_t u_alloc(struct user *, uint64_t len);
 
+/* ld64() and st64() that may be refused: false, and the #PF error code in *error, when the kernel does not
+ * allow the access, and the program goes on. Needs no on_segv. */
+bool u_try_load(struct user *, gva_t, uint64_t *value, unsigned *error);
+bool u_try_store(struct user *, gva_t, uint64_t value, unsigned *error);
+
 /* Begin a phase: counters are reported per phase. The harness calls "setup", then "work". */
 void u_phase(struct user *, const char *name);
 
