@@ -238,13 +238,16 @@ static void draw(struct walk_options *w, struct rng *rng)
         pick[i] = rng_below(rng, i == 0 ? 4 : 6);
     if (!(given & GIVEN_PAGING))
         vm->paging = paging[pick[0] > 2 ? 2 : pick[0]];
+    const struct paging *p = REG_FIND(paging, vm->paging);
+    if (!p)
+        return; /* options_machine() will say so */
     if (!(given & GIVEN_GUEST_PAGE))
         vm->guest_page = pick[1] < 3 ? PAGES_4K : pick[1] < 5 ? PAGES_2M : PAGES_1G;
-    if (!(given & GIVEN_HOST_PAGE))
+    if (!(given & GIVEN_HOST_PAGE) && !p->bare)
         vm->host_page = pick[2] < 3 ? PAGES_4K : pick[2] < 5 ? PAGES_2M : PAGES_1G;
-    if (!(given & GIVEN_LEVELS))
+    if (!(given & GIVEN_LEVELS) && !p->no_levels)
         vm->levels = pick[3] < 5 ? 4 : 5;
-    if (!(given & GIVEN_HOST_LEVELS))
+    if (!(given & GIVEN_HOST_LEVELS) && paging_has_host_levels(p))
         vm->host_levels = pick[4] < 5 ? 4 : 5;
     span = GK_USER_TOP(vm->levels) - (2ull << SHIFT_1G);
     if (w->gva == DEFAULT_GVA)
@@ -298,12 +301,17 @@ static hpa_t root_of(const struct walk_report *r, const struct vm_config *vm, en
 static void print_arguments(const struct walk_options *w, const struct walk_report *r)
 {
     const struct vm_config *vm = &w->common.vm;
+    const struct paging *p = REG_FIND(paging, vm->paging);
     if (w->ask)
         printf("ARG seed %" PRIu64 "\n", w->problem);
-    printf("ARG paging %s\nARG guest-page %s\nARG host-page %s\nARG levels %u\nARG host-levels "
-           "%u\nARG gva 0x%" PRIx64 "\n",
-           vm->paging, page_mode_name(vm->guest_page), page_mode_name(vm->host_page), vm->levels,
-           vm->host_levels, r->gva);
+    printf("ARG paging %s\nARG guest-page %s\n", vm->paging, page_mode_name(vm->guest_page));
+    if (!p->bare)
+        printf("ARG host-page %s\n", page_mode_name(vm->host_page));
+    if (!p->no_levels)
+        printf("ARG levels %u\n", vm->levels);
+    if (paging_has_host_levels(p))
+        printf("ARG host-levels %u\n", vm->host_levels);
+    printf("ARG gva 0x%" PRIx64 "\n", r->gva);
     if (root_of(r, vm, DIM_GUEST))
         printf("ARG cr3 0x%" PRIx64 " (%s)\n", (uint64_t)(r->cr3 & PTE_ADDR),
                is_native(vm) ? "pa" : "gpa");

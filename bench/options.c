@@ -8,7 +8,6 @@
 #include <strings.h>
 
 #include "bench/progress.h"
-#include "shadow_vs_ept/paging.h"
 #include "workloads/params.h"
 
 REGISTRY(engine);
@@ -163,10 +162,11 @@ static const struct argp_option machine_options[] = {
     {"cpu", KEY_CPU, "NAME|FILE", 0, "Processor: a preset or an INI file (default skx)", 0},
     {"guest-page", KEY_GUEST_PAGE, "SIZE", 0,
      "Page size in the guest: 4k, 2m, 1g or thp (default 4k)", 0},
-    {"host-page", KEY_HOST_PAGE, "SIZE", 0, "Page size in the host: 4k, 2m, 1g or thp (default 4k)",
-     0},
+    {"host-page", KEY_HOST_PAGE, "SIZE", 0,
+     "Page size in the host: 4k, 2m, 1g or thp (default 4k; native strategies have no host)", 0},
     {"levels", KEY_LEVELS, "4|5", 0, "Levels of the guest's page table (default 4)", 0},
-    {"host-levels", KEY_HOST_LEVELS, "4|5", 0, "Levels of the host's page table (default 4)", 0},
+    {"host-levels", KEY_HOST_LEVELS, "4|5", 0,
+     "Levels of the nested table (default 4; refused where the hardware reads none)", 0},
     {"mem", KEY_MEM, "SIZE", 0, "Guest-physical memory (default 1G)", 0},
     {"host-mem", KEY_HOST_MEM, "SIZE", 0,
      "Host memory (default: all the guest's and its tables fit)", 0},
@@ -325,10 +325,16 @@ void options_output(struct options *o)
     progress_init(o->progress, o->quiet);
 }
 
-/* Guest-physical space of the host's table: 48 or 57 bits, and 52 at most (MAXPHYADDR). */
+bool paging_has_host_levels(const struct paging *p)
+{
+    return !(p->bare || p->no_host_table || p->no_host_levels);
+}
+
+/* Guest-physical space of the host's radix table: 48 or 57 bits, and 52 at most (MAXPHYADDR). */
 static void check_mem(const struct vm_config *vm)
 {
-    unsigned bits = vm->host_levels == 4 ? 48 : 52;
+    const struct paging *p = vm->paging ? REG_FIND(paging, vm->paging) : NULL;
+    unsigned bits = vm->host_levels == 4 && (!p || paging_has_host_levels(p)) ? 48 : 52;
     uint64_t page = vm->guest_page == PAGES_THP ? PAGE_SIZE : page_mode_bytes(vm->guest_page);
     uint64_t least = ALIGN_UP(64ull << 20, page); /* what a guest can do something with */
     char size[24];
@@ -337,8 +343,9 @@ static void check_mem(const struct vm_config *vm)
             vm->guest_page == PAGES_THP ? "4k" : page_mode_name(vm->guest_page),
             format_size(vm->mem < least ? least : ALIGN_DOWN(vm->mem, page), size, sizeof size));
     if (vm->mem > 1ull << bits)
-        die(NB_USAGE, "--mem is above 2^%u bytes, all that %u levels of host table map: use less%s",
-            bits, vm->host_levels, bits == 48 ? " or --host-levels 5" : "");
+        die(NB_USAGE, "--mem is above 2^%u bytes, all that %s: use less%s", bits,
+            bits == 48 ? "4 levels of host table map" : "x86-64 addresses",
+            bits == 48 ? " or --host-levels 5" : "");
 }
 
 static void settle_host_mem(struct vm_config *vm)
@@ -386,20 +393,39 @@ static void check_engine(struct options *o)
             o->vm.paging, name);
 }
 
+static const char *no_host_levels(const struct paging *p)
+{
+    static char why[96];
+    snprintf(why, sizeof why,
+             p->bare             ? "paging %s has no VMM and so no host table"
+             : p->no_host_levels ? "the host table of paging %s has no levels"
+                                 : "the hardware reads no host table under paging %s",
+             p->name);
+    return why;
+}
+
+/* What a strategy does not have. The default may be said all the same, so that one command line serves
+ * for all strategies. */
 static void check_paging(const struct vm_config *vm)
 {
     const struct paging *p = vm->paging ? REG_FIND(paging, vm->paging) : NULL;
     if (vm->paging && !p)
         die_unknown("paging strategy", vm->paging, __start_reg_paging, __stop_reg_paging);
-    if (p && p->no_levels && vm->levels != 4)
+    if (!p)
+        return; /* whatever the host's KVM has */
+    if (p->no_levels && vm->levels != 4)
         die(NB_USAGE,
             "--levels %u: the guest table that paging %s reads has no levels; leave the "
             "option out",
             vm->levels, p->name);
-    if (p && p->no_host_levels && vm->host_levels != 4)
+    if (p->bare && vm->host_page != PAGES_4K)
         die(NB_USAGE,
-            "--host-levels %u: the host table of paging %s has no levels; leave the option out",
-            vm->host_levels, p->name);
+            "--host-page %s: paging %s has no VMM and so no host pages; leave the option out "
+            "(--guest-page is the size of all pages)",
+            page_mode_name(vm->host_page), p->name);
+    if (!paging_has_host_levels(p) && vm->host_levels != 4)
+        die(NB_USAGE, "--host-levels %u: %s; leave the option out", vm->host_levels,
+            no_host_levels(p));
 }
 
 void options_machine(struct options *o)

@@ -18,6 +18,7 @@
 #include <argp.h>
 
 #include "bench/print.h"
+#include "shadow_vs_ept/paging.h"
 #include "vmm/engine.h"
 #include "workloads/workload.h"
 
@@ -71,6 +72,9 @@ void options_machine(struct options *);
 void options_program(struct options *);
 /* Settle the output format, colour and progress. */
 void options_output(struct options *);
+
+/* Does the hardware read a radix table of the host's, which --host-levels is about? */
+bool paging_has_host_levels(const struct paging *);
 
 /* "4k", "2m", "1g", "thp" and back. */
 bool page_mode_parse(const char *s, enum page_mode *out);

@@ -137,11 +137,12 @@ struct paging {
     const enum counter_id *counters;
     /* Set those that a vCPU does not count as they happen; NULL: none. */
     void (*count)(const struct mmu_vm *, struct counters *);
-    bool bare;           /* there is no VMM: nothing exits */
+    bool bare;           /* there is no VMM: nothing exits, no host's page or table */
     bool prefetches;     /* fills what no access asked for, as a processor may speculate */
     bool user_only;      /* defined for user-mode accesses under fixed control registers */
     bool no_levels;      /* the guest table the hardware reads has none: --levels 5 is refused */
     bool no_host_levels; /* nor has the host's: --host-levels 5 is */
+    bool no_host_table;  /* the hardware reads no table of the host's: likewise */
     bool forces_wp;      /* the hardware runs with CR0.WP set, whatever the guest's is */
     struct guest_wants guest_wants;
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */

@@ -255,5 +255,5 @@ REGISTER(paging, shadow,
          .guest_cr3 = shadow_guest_cr3, .guest_invlpg = shadow_guest_invlpg,
          .guest_pt_write = shadow_guest_pt_write, .guest_touch = shadow_guest_touch,
          .guest_invpcid = shadow_guest_invpcid, .guest_control = shadow_guest_control,
-         .forces_wp = true, .zap = shadow_zap, .table_bytes = shadow_table_bytes,
-         .check = shadow_check);
+         .forces_wp = true, .no_host_table = true, .zap = shadow_zap,
+         .table_bytes = shadow_table_bytes, .check = shadow_check);

@@ -411,11 +411,12 @@ static const char *check(struct mmu_vm *vm) { return kmmu_check(vm->state); }
         CTR_shadow_pages_recycled, CTR_shadow_floods, CTR_shadow_pt_writes, CTR_shadow_unsyncs, \
         CTR_shadow_syncs, CTR_shadow_out_of_sync, CTR_shadow_prefetched, CTR_shadow_leaves
 
-#define PARTS                                                                                     \
-    .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,           \
-    .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg,                             \
-    .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .guest_pt_read = guest_pt_read, \
-    .zap = zap, .table_bytes = table_bytes, .prefetches = true, .user_only = true, .check = check
+#define PARTS                                                                                      \
+    .fini = fini, .walk_for = walk_for, .quick = QUICK(quick), .explain = walk_explain,            \
+    .fix = fix, .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg,                              \
+    .guest_pt_write = guest_pt_write, .guest_touch = guest_touch, .guest_pt_read = guest_pt_read,  \
+    .zap = zap, .table_bytes = table_bytes, .prefetches = true, .user_only = true, .check = check, \
+    .no_host_table = true
 
 REGISTER_AS(paging, shadow_kvm, "shadow-kvm",
             .summary = "Linux KVM's shadow MMU: leaf tables may drift until they are synchronised",

@@ -190,5 +190,6 @@ REGISTER_AS(paging, shadow_pv, "shadow-pv",
             .guest_cr3 = guest_cr3, .guest_invlpg = guest_invlpg, .guest_pt_write = guest_pt_write,
             .guest_touch = guest_touch, .guest_invpcid = guest_invpcid,
             .guest_control = shadow_guest_control, .guest_return = send, .forces_wp = true,
-            .zap = shadow_zap, .table_bytes = shadow_table_bytes, .check = check,
+            .no_host_table = true, .zap = shadow_zap, .table_bytes = shadow_table_bytes,
+            .check = check,
             .counters = COUNTERS(CTR_exit_hypercall, CTR_pv_updates, CTR_pv_filled));

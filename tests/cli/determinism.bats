@@ -9,9 +9,14 @@ counts() { # counts PROGRAM
     for paging in $("$1" list paging --names); do
         "$1" run --paging "$paging" --workload gups --set size=8M --set updates=20000 --mem 64M --json
         "$1" run --paging "$paging" --workload forkcow --set procs=8 --mem 128M --guest-page thp --json
-        "$1" run --paging "$paging" --workload switch --cpu zen3 --set switches=200 --mem 128M --host-page 2m --json
-        "$1" run --paging "$paging" --workload touch --set pages=2048 --set rounds=4 --mem 64M \
-            --levels 5 --host-levels 5 --set run.hash=1 --json
+        for page in 2m 4k; do # what a strategy has: a native one no host pages, others tables without levels
+            "$1" run --paging "$paging" --workload switch --cpu zen3 --set switches=200 --mem 128M \
+                --host-page $page --json && break
+        done
+        for levels in "5 5" "5 4" "4 4"; do
+            "$1" run --paging "$paging" --workload touch --set pages=2048 --set rounds=4 --mem 64M \
+                --levels "${levels% *}" --host-levels "${levels#* }" --set run.hash=1 --json && break
+        done
     done | jq -c '[.paging, .workload, .outcome, .counters, .phases, .cycles, .memory_hash]'
 }
 

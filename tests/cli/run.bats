@@ -165,6 +165,27 @@ vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles d
     fail_line 64 "2^52"
 }
 
+@test "a strategy is not given host pages or host levels that it does not have" {
+    for paging in native dmt-native; do
+        nb "${SHORT[@]}" --paging "$paging" --host-page 2m
+        fail_line 64 "no host pages; leave the option out"
+    done
+    for paging in native dmt-native shadow shadow-lazy shadow-pv shadow-kvm shadow-pvm; do
+        nb "${SHORT[@]}" --paging "$paging" --host-levels 5
+        fail_line 64 "no host table"
+    done
+    for paging in ept-flat ecpt; do
+        nb "${SHORT[@]}" --paging "$paging" --host-levels 5
+        fail_line 64 "has no levels"
+    done
+    for paging in $("$nestbed" list paging --names); do # the defaults serve for all of them
+        nb "${SHORT[@]}" --paging "$paging" --host-page 4k --levels 4 --host-levels 4
+        [ "$status" -eq 0 ]
+    done
+    nb run --workload touch --paging shadow --mem 8192T # no nested table to outgrow: 2^52 is the limit
+    fail_line 64 "x86-64"
+}
+
 @test "levels, pages, numa, seed: what is allowed is said" {
     nb run --workload touch --levels 6
     fail_line 64 "4 or 5"

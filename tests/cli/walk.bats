@@ -148,6 +148,21 @@ G2H4 G2H3 G2H2 G2H1 G2 G1H4 G1H3 G1H2 G1H1 G1 UDH4 UDH3 UDH2 UDH1" ]
     [ "$("$nestbed" walk -s 3 --paging shadow --json | jq -r .paging)" = shadow ]
 }
 
+@test "-s: any strategy with tables, and no word of what it does not have" {
+    for paging in $("$nestbed" list paging --names); do
+        [[ $paging == dseg* ]] && continue
+        for seed in 1 2 3 4 5 6 7 8; do
+            nb walk -s $seed --paging "$paging"
+            [ "$status" -eq 0 ]
+            case $paging in
+            native | dmt-native) [[ $output != *"ARG host-"* ]] ;;
+            shadow*) [[ $output != *"ARG host-levels"* && $output == *"ARG host-page"* ]] ;;
+            ept | agile) [[ $output == *"ARG host-levels"* ]] ;;
+            esac
+        done
+    done
+}
+
 @test "wrong addresses and options" {
     nb walk --gva zzz
     fail_line 64 "--gva"
