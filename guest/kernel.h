@@ -106,7 +106,8 @@ uint64_t gk_pt_bytes(const struct gk *); /* page tables of all processes */
 uint64_t gk_free_frames(const struct gk *);
 uint64_t gk_reserved_frames(const struct gk *); /* kept for tables of TEAs not in use */
 uint64_t gk_cr3(const struct gk *);             /* as last loaded, without CR3_KEEP */
-/* Call fn for each mapped user page of each process in (pid, gva) order. order: ORDER_*. */
+/* Call fn for each user page of each process in (pid, gva) order: mapped ones, and those that a PROT_NONE
+ * mapping keeps (pte without PTE_P). order: ORDER_*. */
 void gk_for_each_page(struct gk *,
                       void (*fn)(void *ctx, int pid, gva_t, gfn_t, unsigned order, uint64_t pte),
                       void *ctx);

@@ -331,8 +331,7 @@ static int report_leaf(struct gk *g, struct visit *v, gpa_t at, uint64_t e, gva_
 {
     struct report *r = v->ctx;
     (void)g, (void)at;
-    if (e & PTE_P)
-        r->fn(r->ctx, v->proc->pid, va, gfn(pte_frame(e)), level_order(level), e);
+    r->fn(r->ctx, v->proc->pid, va, gfn(pte_frame(e)), level_order(level), e);
     return 0;
 }
 
