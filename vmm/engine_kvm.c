@@ -244,7 +244,7 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
 static void hash_memory(struct session *s)
 {
     struct result *r = s->res;
-    r->has_hash = image_vm_hash(s->m, &s->boot, &r->memory_hash);
+    r->has_hash = image_vm_hash(s->m, &s->boot, &r->memory_hash, NULL);
     if (!r->has_hash)
         log_warn("no memory hash: the guest ended with %u processes, of which %d can be listed, or "
                  "with tables that are not ours",

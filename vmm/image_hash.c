@@ -1,4 +1,5 @@
-/* image_hash.c: the memory of an image's processes, read through their own page tables.
+/* image_hash.c: the memory of an image's processes, read through their own page tables, and the leaf
+ * entries of these.
  *
  * The same pages in the same order as gk_for_each_page() (guest/proc.c): entries of the user half of
  * each root in address order; present leaves, and those a PROT_NONE mapping keeps. The tables are
@@ -11,19 +12,21 @@
 
 struct walk_state {
     const struct backing *mem;
-    struct memory_hash *hash;
+    struct memory_hash *memory, *leaves;
     int pid;
     uint64_t tables, pages; /* that may still be read */
 };
 
 static bool hash_leaf(struct walk_state *w, uint64_t e, unsigned level, gva_t va)
 {
-    uint64_t n = 1ull << (9 * (level - 1)), at = e & PTE_ADDR;
+    unsigned order = 9 * (level - 1);
+    uint64_t n = 1ull << order, at = e & PTE_ADDR;
     if (level > 3 || at + (n << PAGE_SHIFT) > w->mem->bytes || n > w->pages)
         return false;
     w->pages -= n;
+    memory_hash_leaf(w->leaves, w->pid, va, order, e);
     for (uint64_t i = 0; i < n; i++)
-        memory_hash_page(w->hash, w->pid, va + (i << PAGE_SHIFT),
+        memory_hash_page(w->memory, w->pid, va + (i << PAGE_SHIFT),
                          w->mem->mem + at + (i << PAGE_SHIFT));
     return true;
 }
@@ -48,19 +51,25 @@ static bool hash_table(struct walk_state *w, gpa_t table, unsigned level, unsign
     return true;
 }
 
-bool image_vm_hash(const struct image_vm *m, const struct nb_boot *copy, uint64_t *out)
+static uint64_t end(struct memory_hash *h) { return h ? memory_hash_end(h) : 0; }
+
+bool image_vm_hash(const struct image_vm *m, const struct nb_boot *copy, uint64_t *memory,
+                   uint64_t *tables)
 {
     uint64_t frames = m->mem->bytes >> PAGE_SHIFT;
-    struct walk_state w = {.mem = m->mem, .hash = memory_hash_new(), .tables = frames};
-    bool ok = w.hash && copy->nprocs <= NB_MAX_PROCS;
+    struct walk_state w = {
+        .mem = m->mem, .memory = memory_hash_new(), .leaves = memory_hash_new(), .tables = frames};
+    bool ok = w.memory && w.leaves && copy->nprocs <= NB_MAX_PROCS;
     for (unsigned i = 0; ok && i < copy->nprocs; i++) {
         w.pid = (int)copy->procs[i].pid;
         w.pages = frames; /* a process of ours maps no frame twice */
         ok = !(copy->procs[i].root & PAGE_MASK) &&
              hash_table(&w, copy->procs[i].root, m->cfg->levels, 256, 0);
     }
-    uint64_t digest = w.hash ? memory_hash_end(w.hash) : 0;
+    uint64_t hashes[] = {end(w.memory), end(w.leaves)};
     if (ok)
-        *out = digest;
+        *memory = hashes[0];
+    if (ok && tables)
+        *tables = hashes[1];
     return ok;
 }

@@ -45,8 +45,10 @@ enum outcome image_vm_run(struct image_vm *, const char *program, const uint64_t
                           unsigned nparams, uint64_t seed, image_call_fn, void *ctx, char *detail,
                           size_t detaillen);
 
-/* Hash of all processes' memory (vmm/hash.h) as the tables say that a boot page of NB_CALL_DONE
- * lists. False: more processes than it can list, or tables that no kernel of ours makes. */
-bool image_vm_hash(const struct image_vm *, const struct nb_boot *copy, uint64_t *out);
+/* Hashes of all processes' memory and, unless NULL, of their leaf entries (vmm/hash.h) as the tables say
+ * that a boot page of NB_CALL_DONE lists. False: more processes than it can list, or tables that no kernel
+ * of ours makes. */
+bool image_vm_hash(const struct image_vm *, const struct nb_boot *copy, uint64_t *memory,
+                   uint64_t *tables);
 
 #endif

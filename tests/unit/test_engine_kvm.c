@@ -424,23 +424,23 @@ static void test_hostile_tables(void **state)
     need_kvm();
     assert_int_equal(image_vm_new(&m, &cfg, err, sizeof err), NB_OK);
     boot.procs[0].root = 0x400000;
-    assert_true(image_vm_hash(m, &boot, &hash));
+    assert_true(image_vm_hash(m, &boot, &hash, NULL));
     uint64_t *root = (uint64_t *)(void *)(m->mem->mem + 0x400000);
     root[3] = 0x400000 | 7; /* itself, at three levels: one page in the end */
-    assert_true(image_vm_hash(m, &boot, &hash));
+    assert_true(image_vm_hash(m, &boot, &hash, NULL));
     for (unsigned i = 0; i < 512; i++)
         root[i] = 0x400000 | 7; /* 2^35 pages */
-    assert_false(image_vm_hash(m, &boot, &hash));
+    assert_false(image_vm_hash(m, &boot, &hash, NULL));
     memset(root, 0, PAGE_SIZE);
     root[3] = cfg.mem | 7; /* a table outside memory */
-    assert_false(image_vm_hash(m, &boot, &hash));
+    assert_false(image_vm_hash(m, &boot, &hash, NULL));
     root[3] = NB_PTE_KEPT; /* a leaf where none can be */
-    assert_false(image_vm_hash(m, &boot, &hash));
+    assert_false(image_vm_hash(m, &boot, &hash, NULL));
     root[3] = 0;
     boot.procs[0].root = 0x400008;
-    assert_false(image_vm_hash(m, &boot, &hash));
+    assert_false(image_vm_hash(m, &boot, &hash, NULL));
     boot.nprocs = NB_MAX_PROCS + 1;
-    assert_false(image_vm_hash(m, &boot, &hash));
+    assert_false(image_vm_hash(m, &boot, &hash, NULL));
     image_vm_free(m);
 }
 
