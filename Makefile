@@ -142,7 +142,7 @@ IMAGE_FLAGS := -I. -std=gnu11 -O2 -g $(WARN) -fno-strict-aliasing -ffreestanding
                -fno-asynchronous-unwind-tables
 WORKLOADS := $(shell grep -l '^REGISTER.*.workload,' workloads/*.c)
 IMAGE_KERNEL := $(patsubst %.c,$(B)/image/%.o,$(wildcard guest/*.c guest/image/*.c)) $(B)/image/guest/image/entry.o
-IMAGE_USER := $(patsubst %.c,$(B)/image/user/%.o,$(WORKLOADS) $(wildcard workloads/image/*.c) guest/image/mem.c)
+IMAGE_USER := $(patsubst %.c,$(B)/image/user/%.o,$(WORKLOADS) workloads/script.c $(wildcard workloads/image/*.c) guest/image/mem.c)
 $(B)/image/flags: FORCE
 	$(call stamp,$(CC) $(IMAGE_FLAGS) $(IMAGE_KERNEL) $(IMAGE_USER))
 $(B)/image/user/%.o: %.c $(B)/image/flags | $(B)/deps-build

@@ -244,6 +244,8 @@ static int serve(struct run *r, uint32_t call)
     case NB_CALL_BOOTED:
     case NB_CALL_PHASE:
     case NB_CALL_MARK:
+    case NB_CALL_OP:
+    case NB_CALL_SAW:
         return r->fn(r->ctx, r->m, (enum nb_call)call, b) ? GO_ON : OUTCOME_ABORTED;
     case NB_CALL_DONE:
         return r->fn(r->ctx, r->m, NB_CALL_DONE, b) ? OUTCOME_OK : OUTCOME_ABORTED;

@@ -32,8 +32,9 @@ struct image_vm {
 int image_vm_new(struct image_vm **, const struct vm_config *cfg, char *err, size_t errlen);
 void image_vm_free(struct image_vm *);
 
-/* BOOTED, PHASE, MARK and DONE (DISCARD is served here; calls that end a run are not
- * shown). The copy of the boot page has a printable, NUL-terminated text. False: end the run; it
+/* BOOTED, PHASE, MARK, OP, SAW and DONE (DISCARD is served here; calls that end a run are not
+ * shown). The copy of the boot page has a printable, NUL-terminated text. The answer to OP is the function's
+ * to write into m->boot; without one there are no operations. False: end the run; it
  * counts as OUTCOME_ABORTED, and what to say is the function's to write into the run's `detail`. */
 typedef bool (*image_call_fn)(void *ctx, struct image_vm *, enum nb_call,
                               const struct nb_boot *copy);

@@ -67,6 +67,8 @@ enum nb_call {
     NB_CALL_PANIC,      /* text, addr = rip: a fault in ring 0, or an unexpected vector */
     NB_CALL_DISCARD,    /* addr, value: the host drops guest-physical [addr, addr + value) */
     NB_CALL_MARK,       /* value = number of a probe's part: counts and times are cut here */
+    NB_CALL_OP,         /* value = index: the VMM answers in op_there and op */
+    NB_CALL_SAW,        /* error, addr, value = tag and two words: what a script saw */
 };
 
 /* Ring 3 enters the kernel with INT SYSCALL_VECTOR: a vector that every KVM delivers to the guest
@@ -74,7 +76,7 @@ enum nb_call {
  * registers: guest/image/syscall.h. */
 #define SYSCALL_VECTOR 4
 
-enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170 };
+enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170, NB_OP_ARGS = 4 };
 
 /* A leaf without P and with this bit is a page that a PROT_NONE mapping keeps. */
 #define NB_PTE_KEPT (1ull << 10)
@@ -91,6 +93,8 @@ struct nb_boot {
     uint64_t seed;
     uint64_t params[NB_PARAMS];
     char program[32]; /* name of a workload, or of a probe ("probe:...") */
+    /* The answer to NB_CALL_OP: an operation of a script (workloads/script.h). */
+    uint64_t op_there, op_kind, op_arg[NB_OP_ARGS]; /* op_there 0: there are no more */
     /* guest to VMM */
     uint64_t pt_writes, cr3_loads, invlpgs, faults; /* since entry: the counters guest_* */
     uint64_t pt_bytes; /* gk_pt_bytes(), brought up to date by a call */

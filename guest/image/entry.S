@@ -51,7 +51,8 @@ syscall_stub:
     addq $8, %rsp
     iretq
 
-/* #PF: error code on the stack; everything a C function may change is saved. */
+/* #PF: error code on the stack; everything a C function may change is saved. What is in rax of the frame
+ * when page_fault returns is in rax of the program. */
     .balign 16
     .global fault_stub
 fault_stub:
@@ -68,7 +69,7 @@ fault_stub:
     subq $8, %rsp
     movq %cr2, %rdi
     movl 80(%rsp), %esi /* error code */
-    leaq 80(%rsp), %rdx /* struct frame_regs */
+    leaq 72(%rsp), %rdx /* struct fault_frame */
     call page_fault
     addq $8, %rsp
     popq %r11

@@ -36,6 +36,12 @@ struct frame_regs {
     uint64_t error, rip, cs, rflags, rsp, ss;
 };
 
+/* Of a #PF: and the program's rax, which fault_stub saves first and restores. */
+struct fault_frame {
+    uint64_t rax;
+    struct frame_regs regs;
+};
+
 struct two_words {
     uint64_t rax, rdx;
 };
@@ -50,13 +56,16 @@ enum { GATE_KERNEL = 0x8e, GATE_USER = 0xee }; /* present 64-bit interrupt gate,
 extern char kernel_stack_top[], double_fault_stack_top[], fault_stub[];
 _Noreturn void kernel_main(void);
 _Noreturn void exception(unsigned vector, const struct frame_regs *);
-void page_fault(gva_t, unsigned error, const struct frame_regs *);
+void page_fault(gva_t, unsigned error, struct fault_frame *);
 struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number);
 
 _Static_assert(NB_PTE_KEPT == PTE_KEPT, "the VMM reads the tables as we write them");
 
 static struct hw hw;
 static struct gk *kernel;
+static struct {
+    uint64_t from, to, rip;
+} recover; /* SYS_RECOVER; from = to: nothing */
 static struct gate idt[VECTORS] __attribute__((aligned(16)));
 /* Of all ports ring 3 may use NB_PROBE_PORT. A bitmap, because not every KVM that emulates IRETQ
  * gives ring 3 the IOPL of the frame. */
@@ -109,17 +118,27 @@ _Noreturn void exception(unsigned vector, const struct frame_regs *r)
     stop(NB_CALL_PANIC);
 }
 
-void page_fault(gva_t va, unsigned error, const struct frame_regs *r)
+static bool recovers(const struct frame_regs *r)
 {
-    if (!(r->cs & 3)) {
+    return r->rip >= recover.from && r->rip < recover.to;
+}
+
+void page_fault(gva_t va, unsigned error, struct fault_frame *f)
+{
+    if (!(f->regs.cs & 3)) {
         say("page fault in ring 0 on gva 0x");
         say_hex("", va);
-        boot.addr = r->rip;
+        boot.addr = f->regs.rip;
         stop(NB_CALL_PANIC);
     }
     int result = gk_fault(kernel, va, error);
     if (result == GK_OK) {
         boot.faults++;
+        return;
+    }
+    if (result == GK_SEGV && recovers(&f->regs)) {
+        f->rax = error;
+        f->regs.rip = recover.rip;
         return;
     }
     boot.addr = va;
@@ -183,8 +202,36 @@ static int discard(gva_t va, uint64_t len)
     return GK_OK;
 }
 
+/* IRETQ to anywhere else could fault in ring 0. */
+static int set_recovery(uint64_t from, uint64_t to, uint64_t rip)
+{
+    if (rip < (uint64_t)user_start || rip >= (uint64_t)user_end)
+        return GK_EINVAL;
+    recover.from = from;
+    recover.to = to;
+    recover.rip = rip;
+    return GK_OK;
+}
+
+/* Operation `index` of a script, which the VMM puts into `boot`. */
+static struct two_words next_op(uint64_t index)
+{
+    boot.value = index;
+    call(NB_CALL_OP);
+    if (!boot.op_there)
+        return (struct two_words){NB_NO_OP, 0};
+    return (struct two_words){boot.op_kind, boot.op_arg[0]};
+}
+
+static struct two_words op_rest(uint64_t k)
+{
+    if (k >= NB_OP_ARGS - 1)
+        return (struct two_words){(uint64_t)GK_EINVAL, 0};
+    return (struct two_words){boot.op_arg[k], boot.op_arg[k + 1]};
+}
+
 /* Calls that say something about the run instead of asking the kernel for something. */
-static struct two_words report(uint64_t a, uint64_t b, uint64_t number)
+static struct two_words report(uint64_t a, uint64_t b, uint64_t c, uint64_t number)
 {
     switch (number) {
     case SYS_PHASE:
@@ -204,6 +251,16 @@ static struct two_words report(uint64_t a, uint64_t b, uint64_t number)
     case SYS_MARK:
         boot.value = a;
         call(NB_CALL_MARK);
+        return (struct two_words){0, 0};
+    case SYS_OP:
+        return next_op(a);
+    case SYS_OP_REST:
+        return op_rest(a);
+    case SYS_SAW:
+        boot.error = (uint32_t)a;
+        boot.addr = b;
+        boot.value = c;
+        call(NB_CALL_SAW);
         return (struct two_words){0, 0};
     default:
         return (struct two_words){(uint64_t)GK_EINVAL, 0};
@@ -236,8 +293,10 @@ struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uin
         return (struct two_words){probe_kernel(kernel, (unsigned)a, b, c), 0};
     case SYS_DISCARD:
         return (struct two_words){word(discard(a, b)), 0};
+    case SYS_RECOVER:
+        return (struct two_words){word(set_recovery(a, b, c)), 0};
     default:
-        return report(a, b, number);
+        return report(a, b, c, number);
     }
 }
 

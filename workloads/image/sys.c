@@ -60,6 +60,46 @@ int u_switch(struct user *u, int pid)
     return (int)sys(SYS_SWITCH, (uint64_t)pid, 0, 0, 0).rax;
 }
 
+/* An access that may be refused is made by a function without a stack frame: where it goes on after that can
+ * return to the same caller. */
+struct two_words try_load(gva_t), try_store(gva_t, uint64_t value);
+extern char try_first[], try_refused[];
+__asm__(".text\n"
+        "try_first:\n"
+        "try_load: movq (%rdi), %rax; movl $1, %edx; ret\n"
+        "try_store: movq %rsi, (%rdi); movl $1, %edx; ret\n"
+        "try_refused: xorl %edx, %edx; ret\n"); /* rax: error code */
+
+static void expect_refusals(void)
+{
+    static bool done;
+    if (!done)
+        sys_recover((uint64_t)try_first, (uint64_t)try_refused, (uint64_t)try_refused);
+    done = true;
+}
+
+bool u_try_load(struct user *u, gva_t a, uint64_t *value, unsigned *error)
+{
+    (void)u;
+    expect_refusals();
+    struct two_words r = try_load(a);
+    if (r.rdx)
+        *value = r.rax;
+    else
+        *error = (unsigned)r.rax;
+    return r.rdx;
+}
+
+bool u_try_store(struct user *u, gva_t a, uint64_t value, unsigned *error)
+{
+    (void)u;
+    expect_refusals();
+    struct two_words r = try_store(a, value);
+    if (!r.rdx)
+        *error = (unsigned)r.rax;
+    return r.rdx;
+}
+
 gva_t u_alloc(struct user *u, uint64_t len)
 {
     gva_t at = 0;
@@ -90,5 +130,26 @@ uint64_t sys_probe(unsigned id, uint64_t n, uint64_t addr)
 void sys_mark(uint64_t value) { sys(SYS_MARK, value, 0, 0, 0); }
 
 int sys_discard(gva_t at, uint64_t len) { return (int)sys(SYS_DISCARD, at, len, 0, 0).rax; }
+
+bool sys_op(uint64_t index, uint64_t *kind, uint64_t arg[4])
+{
+    struct two_words r = sys(SYS_OP, index, 0, 0, 0);
+    if (r.rax == NB_NO_OP)
+        return false;
+    *kind = r.rax;
+    arg[0] = r.rdx;
+    r = sys(SYS_OP_REST, 1, 0, 0, 0);
+    arg[1] = r.rax;
+    arg[2] = r.rdx;
+    arg[3] = sys(SYS_OP_REST, 2, 0, 0, 0).rdx;
+    return true;
+}
+
+void sys_saw(uint64_t tag, uint64_t a, uint64_t b) { sys(SYS_SAW, tag, a, b, 0); }
+
+int sys_recover(uint64_t from, uint64_t to, uint64_t rip)
+{
+    return (int)sys(SYS_RECOVER, from, to, rip, 0).rax;
+}
 
 void sys_done(void) { sys(SYS_DONE, 0, 0, 0, 0); }
