@@ -41,8 +41,9 @@ enum { KERNEL_MEM = 48 << 20 }; /* guest-physical bytes */
 
 /* Is there a KVM here that can run programs? Else err says why not. */
 bool kernel_kvm_here(char *err, size_t n);
-/* Run on this host's KVM. Its own failures end nestbed (die). */
-void kernel_kvm_run(const struct fuzz_prog *, struct history *);
+/* Run on this host's KVM. False: it lacks what this program needs (5 levels), err says so: to be passed
+ * over. Its own failures end nestbed (die). */
+bool kernel_kvm_run(const struct fuzz_prog *, struct history *, char *err, size_t n);
 
 /* Run on a machine of the model, judging each access. A broken invariant, or an answer the manual does not
  * permit, is in *v; v->op is where. v->skipped: the strategy refuses this machine. */
