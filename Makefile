@@ -193,12 +193,13 @@ endef
 $(foreach t,$(filter-out test_mutants,$(notdir $(UNIT))),$(eval $(call unit_rule,$(t),$(call unit_words,$(t)))))
 
 # The MMU with deliberate faults (base/mutant.h), for the test that must find each.
-MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
+MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base guest memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
+ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard vmm/*.c) workloads/script.c) $(B)/vmm/image_blob.o
 $(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,MUTANT,$<)
 	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP -c -o $@ $<
-$(B)/tests/test_mutants: tests/unit/test_mutants.c $(MUTANT_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
+$(B)/tests/test_mutants: tests/unit/test_mutants.c $(MUTANT_OBJS) $(ENGINE_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
 	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS) -lcmocka
@@ -240,12 +241,12 @@ check-shell:  ## shellcheck over all scripts
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -fsanitize=fuzzer,address -O1 -g -std=gnu11 -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC
 FUZZ_OBJS := $(patsubst %.c,$(B)/fuzzer/%.o,tests/fuzz/fuzz_mmu.c \
-             $(foreach d,base memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
+             $(foreach d,base guest memmgr shadow_vs_ept vmm fuzz,$(wildcard $(d)/*.c)) workloads/script.c)
 $(B)/fuzzer/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$<)
 	$(Q)clang $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
-$(B)/fuzz-mmu: $(FUZZ_OBJS) $(B)/cpu_presets.c
+$(B)/fuzz-mmu: $(FUZZ_OBJS) $(B)/cpu_presets.c $(B)/vmm/image_blob.o
 	$(Q)clang $(FUZZ_FLAGS) -o $@ $^ $(filter-out -ljemalloc,$(LDLIBS))
 -include $(FUZZ_OBJS:.o=.d)
 fuzz-mmu: $(B)/fuzz-mmu  ## run libFuzzer over raw programs for FUZZ_SECONDS

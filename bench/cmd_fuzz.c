@@ -19,14 +19,16 @@
 
 #define FUZZ_SCHEMA "nestbed-fuzz/1"
 
-enum { MAX_WORKERS = 256, KEY_OPS = 4000, KEY_REPLAY, KEY_JOBS };
+enum { MAX_WORKERS = 256, KEY_OPS = 4000, KEY_REPLAY, KEY_KIND };
+
+static const char *const kinds[] = {"both", "raw", "kernel"}; /* enum fuzz_kind */
 
 struct fuzz_options {
     struct options common;
     struct fuzz_config cfg;
     uint64_t programs;
     unsigned jobs;
-    const char *paging, *replay;
+    const char *paging, *replay, *kind, *engine;
 };
 
 /* What workers and parent share. */
@@ -43,6 +45,14 @@ static const struct argp_option options[] = {
     {"seed", 's', "N", 0, "Of all programs (default 42)", 1},
     {"programs", 'n', "N", 0, "How many (default 1000)", 1},
     {"ops", KEY_OPS, "N", 0, "Operations in a program (default 100)", 1},
+    {"kind", KEY_KIND, "KIND", 0,
+     "raw: tables written by the program itself; kernel: requests to a guest kernel (map, unmap, "
+     "protect, fork, switch, exit), accesses, frames that the host moves; both: in turn (default)",
+     1},
+    {"engine", 'e', "NAME", 0,
+     "model (default), or kvm: kernel programs on this host's KVM, compared with native on the "
+     "model",
+     1},
     {"paging", 'p', "LIST", 0, "Strategies, with commas between (default: all)", 1},
     {"replay", KEY_REPLAY, "FILE", 0,
      "Run the program in FILE instead, on every machine of each strategy; - is the standard input",
@@ -75,6 +85,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_OPS:
         o->cfg.ops = (unsigned)number("ops", arg, 1, 10000);
         return 0;
+    case KEY_KIND:
+        o->kind = arg;
+        return 0;
+    case 'e':
+        o->engine = arg;
+        return 0;
     case 'p':
         o->paging = arg;
         return 0;
@@ -97,13 +113,17 @@ static const struct argp argp = {
     .parser = parse,
     .children = children,
     .doc =
-        "Run random programs of raw guest operations (table entries of any value, control "
-        "registers, INVLPG, INVPCID, CR3 loads, accesses, frames that the host moves) under every "
-        "strategy, and judge every answer by an oracle written from the architecture manual.\v"
+        "Run random guest programs under every strategy: raw ones, which write table entries of "
+        "any "
+        "value, load control registers, invalidate or forget to; and those that ask a guest kernel "
+        "to map, protect and fork. Every answer is judged by an oracle written from the "
+        "architecture manual, and what a guest kernel's program sees must be the same on every "
+        "machine.\v"
         "The first program that fails is shrunk and printed, to be run again with --replay; the "
         "exit "
         "status is then 1. fuzz/program.h describes the language.\n\n"
         "Example: nestbed fuzz --seed 7 --programs 10000\n"
+        "Example: nestbed fuzz --engine kvm --programs 100\n"
         "Example: nestbed fuzz --paging shadow,ept --replay failure.txt"};
 
 static void choose_strategies(struct fuzz_options *o)
@@ -121,6 +141,38 @@ static void choose_strategies(struct fuzz_options *o)
             o->cfg.only[o->cfg.nonly++] = p;
     }
     free(list);
+}
+
+static void choose_kind(struct fuzz_options *o)
+{
+    unsigned i = 0;
+    while (o->kind && i < ARRAY_SIZE(kinds) && strcmp(o->kind, kinds[i]))
+        i++;
+    if (i == ARRAY_SIZE(kinds))
+        die(NB_USAGE, "--kind %s: expected raw, kernel or both", o->kind);
+    o->cfg.kind = (enum fuzz_kind)i;
+}
+
+static void choose_engine(struct fuzz_options *o)
+{
+    char err[300];
+    if (!o->engine || strcmp(o->engine, "model") == 0)
+        return;
+    if (strcmp(o->engine, "kvm"))
+        die(NB_USAGE,
+            "--engine %s: expected model or kvm; on a KVM with both paging modes: nestbed labvm "
+            "run "
+            "-- fuzz --engine kvm",
+            o->engine);
+    if (o->paging)
+        die(NB_USAGE, "--paging: a host's KVM has the mode it has; leave it out with --engine kvm");
+    if (o->cfg.kind == FUZZ_RAW)
+        die(NB_USAGE,
+            "--kind raw: such programs have no kernel to run on a KVM; use --kind kernel");
+    if (!kernel_kvm_here(err, sizeof err))
+        die(NB_NODEVICE, "%s", err);
+    o->cfg.kind = FUZZ_KERNEL;
+    o->cfg.kvm = true;
 }
 
 /* ---- workers ---- */
@@ -227,6 +279,12 @@ static void print_failure(const struct fuzz_options *o, const struct fuzz_failur
 static void print_totals(const struct fuzz_options *o, const struct fuzz_totals *t)
 {
     char a[32], b[32], c[32];
+    if (o->cfg.kvm) {
+        printf("%s program%s on this host's KVM: %s accesses, all that is seen as on the model\n",
+               group_digits(t->programs, a, sizeof a), t->programs == 1 ? "" : "s",
+               group_digits(t->accesses, b, sizeof b));
+        return;
+    }
     printf("%s program%s on %u strateg%s: %s runs, %s accesses, as the manual permits (%.1f %% of "
            "them "
            "had one permitted answer)\n",
@@ -240,10 +298,12 @@ static int report(const struct fuzz_options *o, const struct fuzz_totals *t,
                   const struct fuzz_failure *f)
 {
     if (o->common.format == OUT_JSON) {
-        json_t *j = json_pack("{ss sI sI sI sI sI so so*}", "schema", FUZZ_SCHEMA, "seed",
+        json_t *j = json_pack("{ss ss ss sI sI sI sI sI so so*}", "schema", FUZZ_SCHEMA, "engine",
+                              o->cfg.kvm ? "kvm" : "model", "kind", kinds[o->cfg.kind], "seed",
                               (json_int_t)o->cfg.seed, "programs", (json_int_t)t->programs, "runs",
                               (json_int_t)t->runs, "accesses", (json_int_t)t->accesses, "certain",
-                              (json_int_t)t->certain, "paging", names_json(&o->cfg), "failure",
+                              (json_int_t)t->certain, "paging",
+                              o->cfg.kvm ? json_null() : names_json(&o->cfg), "failure",
                               f ? failure_json(f) : json_null());
         record_print_json(j);
         json_decref(j);
@@ -313,6 +373,8 @@ static int cmd_fuzz(int argc, char **argv)
     if (o.common.format == OUT_CSV)
         die(NB_USAGE, "-x: fuzz prints text or --json");
     choose_strategies(&o);
+    choose_kind(&o);
+    choose_engine(&o);
     return o.replay ? replay(&o) : generate(&o);
 }
 

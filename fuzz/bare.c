@@ -98,31 +98,6 @@ uint64_t bare_peek(const struct bare *b, uint64_t gpa)
     return gmem_state(b->gm, f) == PG_RESIDENT ? *(const uint64_t *)gmem_ptr(b->gm, gpa) : 0;
 }
 
-/* The frame it leaves is taken and spoilt meanwhile: it would be given again, and what still points there
- * must show. */
-static void move_one(struct bare *b, uint64_t g)
-{
-    static unsigned char saved[PAGE_SIZE];
-    hfn_t left;
-    if (gmem_state(b->gm, gfn(g)) != PG_RESIDENT)
-        return;
-    memcpy(saved, gmem_ptr(b->gm, g << PAGE_SHIFT), PAGE_SIZE);
-    gmem_discard(b->gm, gfn(g), 1);
-    bool took = host_alloc(b->host, ORDER_4K, FRAME_GUEST, &left);
-    if (gmem_fault(b->gm, gfn(g)) == GMEM_OK)
-        memcpy(gmem_ptr(b->gm, g << PAGE_SHIFT), saved, PAGE_SIZE);
-    if (!took)
-        return;
-    memset(host_ptr(b->host, hfn_hpa(left)), 0x55, PAGE_SIZE);
-    host_release(b->host, left, ORDER_4K);
-}
-
-void bare_move(struct bare *b, uint64_t first, uint64_t n)
-{
-    for (uint64_t g = first; g < first + n && g < b->gm->frames && !b->gm->fixed; g++)
-        move_one(b, g);
-}
-
 const char *bare_check(struct bare *b)
 {
     const char *why = mmu_check(b->mmu);

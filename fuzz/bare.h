@@ -46,10 +46,6 @@ bool bare_is_at(const struct bare *, uint64_t gpa, hpa_t);
 /* An 8-byte word of guest memory, without any event. */
 uint64_t bare_peek(const struct bare *, uint64_t gpa);
 
-/* The host moves [first, first + n): contents survive, places do not. Nothing on a machine without a
- * host. */
-void bare_move(struct bare *, uint64_t first, uint64_t n);
-
 /* NULL, or a broken invariant of the MMU, the strategy or the memory. */
 const char *bare_check(struct bare *);
 

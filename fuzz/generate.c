@@ -11,24 +11,7 @@
  */
 #include "base/pte.h"
 #include "fuzz/program.h"
-
-/* Where choices come from. */
-struct source {
-    struct rng *rng;
-    const unsigned char *byte, *end; /* when rng is NULL */
-};
-
-static uint64_t draw(struct source *s, uint64_t n)
-{
-    if (s->rng)
-        return rng_below(s->rng, n);
-    uint64_t v = s->byte < s->end ? *s->byte++ : 0;
-    if (n > 256 && s->byte < s->end)
-        v |= (uint64_t)*s->byte++ << 8;
-    return v % n;
-}
-
-static bool chance(struct source *s, unsigned percent) { return draw(s, 100) >= 100 - percent; }
+#include "fuzz/source.h"
 
 enum { MAX_WRITTEN = 256 };
 

@@ -37,7 +37,7 @@ void history_free(struct history *);
 /* Operation number i of a program as one of a script; false: there are no more. */
 bool kernel_op(const struct fuzz_prog *, uint64_t i, struct script_op *);
 
-enum { KERNEL_MEM = 48 << 20 }; /* guest-physical bytes */
+enum { KERNEL_MEM = 64 << 20 }; /* guest-physical bytes */
 
 /* Is there a KVM here that can run programs? Else err says why not. */
 bool kernel_kvm_here(char *err, size_t n);
@@ -49,8 +49,10 @@ bool kernel_kvm_run(const struct fuzz_prog *, struct history *, char *err, size_
  * permit, is in *v; v->op is where. v->skipped: the strategy refuses this machine. */
 void kernel_run(const struct fuzz_prog *, const struct fuzz_machine *, struct history *,
                 struct verdict *v);
-/* The history of the plainest machine. */
-void kernel_reference(const struct fuzz_prog *, struct history *);
+/* The history of the plainest machine, native, whose guest kernel is as strategy `of` wants it (NULL: as a
+ * KVM's); judged like any other. */
+void kernel_reference(const struct fuzz_prog *, const struct paging *of, struct history *,
+                      struct verdict *);
 /* Do they agree? Else *v says where not. */
 bool history_agree(const struct history *, const struct history *reference,
                    const struct fuzz_prog *, struct verdict *v);

@@ -57,6 +57,9 @@ void program_free(struct fuzz_prog *);
 void program_raw(struct fuzz_prog *, struct rng *, unsigned n);
 /* Bytes as a raw program: any bytes are one. */
 void program_of_bytes(struct fuzz_prog *, const unsigned char *, size_t);
+/* The same of kernel programs. */
+void program_kernel(struct fuzz_prog *, struct rng *, unsigned n);
+void program_kernel_of_bytes(struct fuzz_prog *, const unsigned char *, size_t);
 
 void program_print(FILE *, const struct fuzz_prog *);
 /* One operation as text. */

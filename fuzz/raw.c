@@ -3,101 +3,6 @@
 
 #include <string.h>
 
-/* ---- machines ---- */
-
-/* Tiny arrays, so that few operations evict and conflict. */
-static const struct variant {
-    const char *name;
-    struct cpu cpu;
-    enum page_mode host_page;
-    unsigned host_levels;
-} variants[] = {
-    {"tiny",
-     {.vpid = true,
-      .l1 = {{4, 2, INDEX_MOD, POLICY_LRU},
-             {2, 2, INDEX_MOD, POLICY_LRU},
-             {2, 2, INDEX_MOD, POLICY_LRU}},
-      .l2 = {{8, 4, INDEX_MOD, POLICY_LRU}},
-      .l2_sizes = {7}},
-     PAGES_4K,
-     4},
-    {"tiny-intel",
-     {.pcid = true,
-      .vpid = true,
-      .l1 = {{8, 4, INDEX_MOD, POLICY_PLRU},
-             {4, 4, INDEX_MOD, POLICY_LRU},
-             {2, 2, INDEX_MOD, POLICY_LRU}},
-      .l2 = {{16, 4, INDEX_XOR, POLICY_LRU}, {4, 4, INDEX_MOD, POLICY_LRU}},
-      .l2_sizes = {3, 4},
-      .pwc_kind = PWC_INTEL,
-      .psc = {{2, 2, INDEX_MOD, POLICY_LRU},
-              {2, 2, INDEX_MOD, POLICY_LRU},
-              {4, 4, INDEX_MOD, POLICY_LRU},
-              {8, 4, INDEX_MOD, POLICY_LRU}},
-      .npsc = {{2, 2, INDEX_MOD, POLICY_LRU},
-               {2, 2, INDEX_MOD, POLICY_LRU},
-               {4, 4, INDEX_MOD, POLICY_LRU},
-               {8, 4, INDEX_MOD, POLICY_LRU}},
-      .ntlb = {8, 4, INDEX_MOD, POLICY_LRU}},
-     PAGES_2M,
-     5},
-    {"tiny-amd",
-     {.pcid = true,
-      .vpid = true,
-      .l1_any = {8, 8, INDEX_MOD, POLICY_LRU},
-      .l2 = {{16, 8, INDEX_MOD, POLICY_PLRU}},
-      .l2_sizes = {3},
-      .pwc_kind = PWC_AMD,
-      .pwc = {16, 8, INDEX_MOD, POLICY_LRU},
-      .ntlb = {8, 8, INDEX_MOD, POLICY_LRU}},
-     PAGES_THP,
-     4},
-    {"untagged",
-     {.pcid = true,
-      .l1 = {{16, 4, INDEX_MOD, POLICY_LRU}, {4, 4, INDEX_MOD, POLICY_LRU}, {0}},
-      .l2 = {{48, 12, INDEX_MOD, POLICY_LRU}},
-      .l2_sizes = {1}},
-     PAGES_4K,
-     5},
-    {"quick",
-     {.pcid = true,
-      .vpid = true,
-      .l1 = {{8, 4, INDEX_MOD, POLICY_LRU},
-             {4, 4, INDEX_MOD, POLICY_LRU},
-             {4, 4, INDEX_MOD, POLICY_LRU}},
-      .l2 = {{32, 16, INDEX_MOD, POLICY_LRU}},
-      .l2_sizes = {7}},
-     PAGES_4K,
-     4},
-    {"cached",
-     {.pcid = true,
-      .vpid = true,
-      .l1 = {{16, 4, INDEX_MOD, POLICY_LRU},
-             {4, 4, INDEX_MOD, POLICY_LRU},
-             {4, 4, INDEX_MOD, POLICY_LRU}},
-      .l2 = {{64, 16, INDEX_MOD, POLICY_LRU}},
-      .l2_sizes = {7},
-      .pwc_kind = PWC_INTEL,
-      .psc = {{0},
-              {4, 4, INDEX_MOD, POLICY_LRU},
-              {4, 4, INDEX_MOD, POLICY_LRU},
-              {16, 4, INDEX_MOD, POLICY_LRU}},
-      .cache = {{128, 2, INDEX_MOD, POLICY_LRU}, {256, 4, INDEX_MOD, POLICY_LRU}, {0}}},
-     PAGES_4K,
-     4},
-};
-static const char *const page_names[] = {"4k", "2m", "1g", "thp"};
-
-unsigned raw_variants(void) { return ARRAY_SIZE(variants); }
-
-char *raw_machine_name(const struct fuzz_machine *m, char *buf, size_t n)
-{
-    const struct variant *v = &variants[m->variant];
-    snprintf(buf, n, "%s on %s, host pages %s, %u host levels", m->paging->name, v->name,
-             page_names[v->host_page], v->host_levels);
-    return buf;
-}
-
 /* ---- a run ---- */
 
 enum { MAX_WORDS = 512 };
@@ -438,7 +343,7 @@ static void do_op(struct run *r, const struct op *op)
         do_control(r, a[0]);
         break;
     case OP_RAW_move:
-        bare_move(&r->b, a[0], a[1]);
+        fuzz_move_frames(r->b.gm, a[0], a[1]);
         break;
     default:
         do_access(r, op);
@@ -478,7 +383,7 @@ void raw_run(const struct fuzz_prog *p, const struct fuzz_machine *m, struct ver
 {
     static uint64_t memory[(uint64_t)RAW_FRAMES << PAGE_SHIFT >> 3];
     static struct run r;
-    const struct variant *var = &variants[m->variant];
+    const struct fuzz_variant *var = fuzz_variant(m->variant);
     const struct bare_config cfg = {.paging = m->paging,
                                     .cpu = &var->cpu,
                                     .levels = p->levels,

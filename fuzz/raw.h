@@ -13,24 +13,8 @@
 #define NB_FUZZ_RAW_H
 
 #include "fuzz/bare.h"
+#include "fuzz/machine.h"
 #include "fuzz/program.h"
-
-/* A processor and host under which every strategy is tried. */
-struct fuzz_machine {
-    const struct paging *paging;
-    unsigned variant;
-};
-unsigned raw_variants(void);
-/* "shadow on tiny-intel, host pages 2m" */
-char *raw_machine_name(const struct fuzz_machine *, char *buf, size_t n);
-
-struct verdict {
-    bool failed, skipped; /* skipped: the strategy refuses this machine; text says why */
-    unsigned op;          /* that failed; the number of operations: at the end */
-    uint64_t accesses;    /* judged */
-    uint64_t certain;     /* of them, with one answer permitted */
-    char text[400];
-};
 
 void raw_run(const struct fuzz_prog *, const struct fuzz_machine *, struct verdict *);
 

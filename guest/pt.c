@@ -27,6 +27,7 @@
  *   shared after fork    copy-on-write block: copied first, so that the parts are private
  *   block held by a shm  the parts go on counting at the block's head; nothing is copied
  */
+#include "base/mutant.h"
 #include "guest/internal.h"
 
 #define LINK (PTE_P | PTE_W | PTE_U)
@@ -183,7 +184,7 @@ static void drop_batch(struct gk *g, const void *batch)
     if (b->full)
         hw_load_cr3(g->hw, proc_cr3(b->proc));
     else
-        for (unsigned i = 0; i < b->n; i++)
+        for (unsigned i = 0; i < b->n && !MUTANT(guest_invlpg_lost); i++)
             hw_invlpg(g->hw, b->va[i]);
 }
 
@@ -196,8 +197,9 @@ static void invalidate(struct gk *g)
     uint64_t here = cpu_bit(g->cpu), loaded = b->proc->loaded;
     if (loaded & here)
         drop_batch(g, b);
-    smp_call(g, loaded & ~here, drop_batch, b);
-    b->proc->stale |= ~loaded;
+    if (!MUTANT(guest_shootdown_lost))
+        smp_call(g, loaded & ~here, drop_batch, b);
+    b->proc->stale |= MUTANT(guest_stale_unmarked) ? 0 : ~loaded;
     b->n = 0;
     b->full = false;
 }

@@ -254,7 +254,7 @@ static void pv_zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
     for (unsigned i = 0; i < s->nplaced; i++) {
         struct placed *p = &s->placed[i];
         if (p->n && p->first < first.n + n && first.n < p->first + p->n)
-            p->host = 0;
+            p->host = MUTANT(tea_zap_lost) ? p->host : 0;
     }
     for (unsigned v = 0; v < vm->nvcpus; v++)
         for (unsigned i = 0; s->dmt.vcpu[v] && i < s->dmt.vcpu[v]->n; i++)

@@ -88,7 +88,7 @@ ALWAYS_INLINE bool passes(struct mmu *m, const struct escape *e, uint64_t page,
     enum escape_result r = escape_test(e, page);
     if (!log)
         m->c.v[CTR_seg_hits + r]++;
-    return r == ESCAPE_NO;
+    return r == ESCAPE_NO || MUTANT(segment_escape_ignored);
 }
 
 /* gpa to hpa by the VMM's segment, else by the nested table (nested_fn). */

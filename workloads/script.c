@@ -62,10 +62,17 @@ static void change(struct script *s, uint64_t which)
         s->now = k;
 }
 
+static void tell(struct script *s, gva_t a, bool write)
+{
+    if (s->io->access)
+        s->io->access(s->io->ctx, a, write);
+}
+
 static void load(struct script *s, gva_t a)
 {
     uint64_t value = 0;
     unsigned error = 0;
+    tell(s, a, false);
     if (u_try_load(s->u, a, &value, &error))
         saw(s, SAW_VALUE, a, value);
     else
@@ -75,6 +82,7 @@ static void load(struct script *s, gva_t a)
 static void store(struct script *s, gva_t a, uint64_t value)
 {
     unsigned error = 0;
+    tell(s, a, true);
     if (u_try_store(s->u, a, value, &error))
         saw(s, SAW_VALUE, a, value);
     else

@@ -37,6 +37,8 @@ struct script_io {
     /* Operation number i; false: there are no more. */
     bool (*next)(void *ctx, uint64_t i, struct script_op *out);
     void (*saw)(void *ctx, enum script_tag, uint64_t a, uint64_t b);
+    /* An access is about to be made; NULL: nobody wants to know. */
+    void (*access)(void *ctx, gva_t, bool store);
     /* SCRIPT_move; NULL: next() has done it. */
     void (*move)(void *ctx, uint64_t first, uint64_t n);
     void *ctx;

@@ -20,6 +20,37 @@ load common
     [ "$(jq .accesses <<< "$one")" != "$(jq .accesses <<< "$other")" ]
 }
 
+@test "kernel programs and raw ones, apart and together" {
+    raw=$("$nestbed" fuzz --seed 5 --programs 10 --kind raw --json)
+    kernel=$("$nestbed" fuzz --seed 5 --programs 10 --kind kernel --json)
+    both=$("$nestbed" fuzz --seed 5 --programs 20 --json)
+    jq -e '.kind == "kernel" and .engine == "model" and .accesses == .certain and .accesses > 1000' <<< "$kernel"
+    jq -e '.kind == "raw" and .accesses > .certain' <<< "$raw"
+    jq -e '.kind == "both" and .failure == null' <<< "$both"
+}
+
+@test "a kernel program replayed on every machine" {
+    run --separate-stderr "$nestbed" fuzz --json --replay - << 'END'
+kernel 4
+map 0x10000000 0x3000 1 3     # GK_FIXED; read and write
+store 0x10000008 7
+fork
+store 0x10000008 8            # copy on write
+switch 1
+load 0x10000008
+protect 0x10000000 4096 1
+store 0x10000008 9            # refused
+load 0x40000000               # not mapped
+move 512 64
+sweep 0x10000000 3 4104
+exit 1
+load 0x10000008
+END
+    [ "$status" -eq 0 ]
+    # 5 loads and stores, 6 of the sweep of which 2 are refused; 6 machines of most strategies
+    jq -e '.failure == null and .programs == 1 and .runs >= 100 and .accesses == .certain' <<< "$output"
+}
+
 @test "programs that once failed" {
     for file in "$BATS_TEST_DIRNAME"/../data/fuzz-*.txt; do
         run --separate-stderr "$nestbed" fuzz --replay "$file"
@@ -48,4 +79,11 @@ load common
     [[ $stderr == *"did you mean 'shadow'"* ]]
     run --separate-stderr "$nestbed" fuzz --programs 0
     [ "$status" -eq 64 ]
+    run --separate-stderr "$nestbed" fuzz --kind cooked
+    [ "$status" -eq 64 ]
+    run --separate-stderr "$nestbed" fuzz --engine kvm --kind raw
+    [ "$status" -eq 64 ]
+    run --separate-stderr "$nestbed" fuzz --engine labvm
+    [ "$status" -eq 64 ]
+    [[ $stderr == *"nestbed labvm run -- fuzz --engine kvm"* ]]
 }

@@ -13,10 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_totals t = {0};
     struct fuzz_failure f;
     struct fuzz_prog p;
-    uint64_t number = size ? data[size - 1] : 0; /* which machines */
     if (!c.nonly)
         c.nonly = fuzz_strategies(c.only, ARRAY_SIZE(c.only));
-    program_of_bytes(&p, data, size);
+    uint64_t number = fuzz_of_bytes(data, size, &p);
     if (fuzz_one(&c, number, &p, &t, &f)) {
         fuzz_shrink(&f);
         printf("# %s: %s\n", f.machine, f.verdict.text);

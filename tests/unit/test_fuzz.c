@@ -1,6 +1,4 @@
 /* test_fuzz.c: programs as text and as bytes; libFuzzer's corpus under every strategy.
- *
- * link: base memmgr shadow_vs_ept fuzz
  */
 #include <dirent.h>
 #include <setjmp.h>
@@ -49,7 +47,7 @@ static void run_bytes(const unsigned char *byte, size_t n)
     c.every_machine = true;
     if (!c.nonly)
         c.nonly = fuzz_strategies(c.only, ARRAY_SIZE(c.only));
-    program_of_bytes(&p, byte, n);
+    fuzz_of_bytes(byte, n, &p);
     if (fuzz_one(&c, 0, &p, &t, &f)) {
         program_print(stderr, &p);
         fail_msg("%s, operation %u: %s", f.machine, f.verdict.op + 1, f.verdict.text);

@@ -20,7 +20,7 @@
 
 enum mutant_id mutant;
 
-enum { PROGRAMS = 400, CLEAN = 20 };
+enum { PROGRAMS = 800, CLEAN = 20 };
 
 static const char *const what[] = {
     "none",
@@ -122,10 +122,10 @@ static void a_failure_is_shrunk_and_can_be_replayed(void **state)
     assert_true(program_read(text, "text", &again, err, sizeof err));
     fclose(text);
     assert_int_equal(again.n, f.program.n);
-    raw_run(&again, &f.at, &v);
+    fuzz_try(&again, &f.at, &v);
     assert_true(v.failed);
     mutant = MUTANT_none;
-    raw_run(&again, &f.at, &v);
+    fuzz_try(&again, &f.at, &v);
     assert_false(v.failed);
     program_free(&again);
     program_free(&f.program);
