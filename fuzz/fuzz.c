@@ -65,7 +65,7 @@ static void run_kernel(const struct fuzz_prog *p, const struct fuzz_machine *m,
         kernel_run(p, m, &h, v);
     else {
         v->accesses = refs->verdict[k].accesses;
-        kernel_kvm_run(p, &h);
+        v->skipped = !kernel_kvm_run(p, &h, v->text, sizeof v->text);
     }
     if (!v->failed && !v->skipped)
         history_agree(&h, &refs->history[k], p, v);

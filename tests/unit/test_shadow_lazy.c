@@ -185,7 +185,7 @@ static void never_stale_after_a_change_of_the_host(void **state)
     start("shadow-lazy", "skx", NULL);
     make_tables();
     make_stale(0);
-    bare_move(&b, gpa_gfn(DATA(1)).n, 1);
+    fuzz_move_frames(b.gm, gpa_gfn(DATA(1)).n, 1);
     load(page(1), DATA(9)); /* it was dropped */
     finish();
 }
