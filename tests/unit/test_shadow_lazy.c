@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "fuzz/bare.h"
+#include "fuzz/machine.h"
 
 /* Guest-physical places: tables of two address spaces, which share all but the root, and data. */
 enum { ROOT = 0x100000, ROOT2 = 0x101000, PDPT = 0x102000, PD = 0x103000, PT = 0x104000 };
