@@ -47,7 +47,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct walk_options *w = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = state->child_inputs[1] = &w->common;
+        for (unsigned i = 0; i < 3; i++)
+            state->child_inputs[i] = &w->common;
         return 0;
     case 'g':
         if (!parse_u64(arg, &w->gva))
@@ -68,8 +69,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {
-    {&opt_machine, 0, "The machine:", 1}, {&opt_json, 0, "Output:", 2}, {0}};
+static const struct argp_child children[] = {{&opt_machine, 0, "The machine:", 1},
+                                             {&opt_sets, 0, NULL, 1},
+                                             {&opt_json, 0, "Output:", 2},
+                                             {0}};
 static const struct argp argp = {
     .options = options,
     .parser = parse,
@@ -80,6 +83,7 @@ static const struct argp argp = {
            "UDH2 the same for the page of user data; S1 a shadow entry.\n\n"
            "Example: nestbed walk --paging ept --guest-page 2m --gva 0x40000000\n"
            "Example: nestbed walk --paging dseg-guest        (one dimension by registers)\n"
+           "Example: nestbed walk --paging ecpt --set ecpt.ways=4        (three steps, 168 reads)\n"
            "Example: nestbed walk -s 7        (then: nestbed walk -s 7 -c)"};
 
 /* ---- words for a step ---- */
@@ -146,7 +150,8 @@ static char *meaning(const struct walk_step *s, const struct vm_config *vm, char
 /* ---- the answer ---- */
 static void print_steps(const struct walk_report *r, const struct vm_config *vm)
 {
-    struct table *t = table_new(9, "rllrrllll");
+    const bool parallel = r->probes > 0;
+    struct table *t = parallel ? table_new(10, "rllrrllllr") : table_new(9, "rllrrllll");
     static const char *const head[] = {"#", "entry", "table", "level", "index"};
     char buf[96];
     for (unsigned i = 0; i < ARRAY_SIZE(head); i++)
@@ -155,6 +160,8 @@ static void print_steps(const struct walk_report *r, const struct vm_config *vm)
     table_cell(t, "value");
     table_cell(t, "bits");
     table_cell(t, "meaning");
+    if (parallel)
+        table_cell(t, "places read");
     for (unsigned i = 0; i < r->nsteps; i++) {
         const struct walk_step *s = &r->steps[i];
         table_cell(t, "%u", i + 1);
@@ -166,6 +173,8 @@ static void print_steps(const struct walk_report *r, const struct vm_config *vm)
         table_cell(t, "0x%" PRIx64, s->value);
         table_cell(t, "%s", bits(s->value, s->level, buf, sizeof buf));
         table_cell(t, "%s", meaning(s, vm, buf, sizeof buf));
+        if (parallel)
+            table_cell(t, "%u", s->probes);
     }
     table_print(t);
     table_free(t);
@@ -184,6 +193,10 @@ static void print_answer(const struct walk_report *r, const struct vm_config *vm
     putchar('\n');
     printf("%u reference%s, %u of them in the nested table (exact); one TLB entry covers %s\n",
            r->refs, r->refs == 1 ? "" : "s", r->refs_nested, size_name(r->shift));
+    if (r->probes)
+        printf("each reference reads all places its entry may be at, at once: %u reads (exact); "
+               "shown are those that found it\n",
+               r->probes);
 }
 
 static json_t *step_json(const struct walk_step *s, unsigned n)
@@ -191,11 +204,12 @@ static json_t *step_json(const struct walk_step *s, unsigned n)
     char name[16], flags[32];
     bool nested = s->dim == DIM_NESTED;
     return json_pack(
-        "{si ss ss si so* sI so* so so ss}", "n", (int)n, "label", label(s, name, sizeof name),
+        "{si ss ss si so* sI so* so so ss so*}", "n", (int)n, "label", label(s, name, sizeof name),
         "table", dim_names[s->dim], "level", (int)s->level, "guest_level",
         nested ? json_integer(s->guest_level) : NULL, "index", (json_int_t)s->index, "gpa",
         s->dim == DIM_SHADOW ? NULL : json_hex(s->gpa), "hpa", json_hex(s->hpa), "value",
-        json_hex(s->value), "bits", bits(s->value, s->level, flags, sizeof flags));
+        json_hex(s->value), "bits", bits(s->value, s->level, flags, sizeof flags), "probes",
+        s->probes ? json_integer(s->probes) : NULL);
 }
 
 static json_t *config_json(const struct vm_config *vm, const struct walk_report *r)
@@ -211,8 +225,9 @@ static json_t *answer_json(const struct walk_report *r)
     json_t *steps = json_array();
     for (unsigned i = 0; i < r->nsteps; i++)
         json_array_append_new(steps, step_json(&r->steps[i], i + 1));
-    return json_pack("{so so si si si si sI so}", "gpa", json_hex(r->gpa), "hpa", json_hex(r->hpa),
-                     "refs", (int)r->refs, "refs_nested", (int)r->refs_nested, "seg_guest",
+    return json_pack("{so so si si so si si sI so}", "gpa", json_hex(r->gpa), "hpa",
+                     json_hex(r->hpa), "refs", (int)r->refs, "refs_nested", (int)r->refs_nested,
+                     "probes", r->probes ? json_integer(r->probes) : json_null(), "seg_guest",
                      (int)r->seg_guest, "seg_vmm", (int)r->seg_vmm, "page_bytes",
                      (json_int_t)1 << r->shift, "steps", steps);
 }
@@ -411,6 +426,10 @@ static int cmd_walk(int argc, char **argv)
     if (w.ask)
         draw(&w, &rng);
     options_machine(&w.common);
+    options_machine_sets(&w.common);
+    if (w.common.vm.vcpus > 1)
+        die(NB_USAGE, "--vcpus %u: one walk is made by one vCPU; leave the option out",
+            w.common.vm.vcpus);
     code = model_explain(&w.common.vm, w.gva, &r, err, sizeof err);
     cpu_free(w.common.vm.cpu);
     if (code != NB_OK)

@@ -59,6 +59,7 @@ enum {
 };
 
 extern const struct argp opt_program; /* --engine --workload --set --trace */
+extern const struct argp opt_sets;    /* --set alone, for commands without a program */
 extern const struct argp opt_machine; /* --paging --cpu --guest-page ... --seed --numa */
 extern const struct argp opt_real;    /* --timeout --reload-kvm: engines kvm and labvm */
 extern const struct argp opt_output;  /* --json -x --quiet --progress --color */
@@ -70,6 +71,10 @@ void options_init(struct options *);
 void options_machine(struct options *);
 /* Look up engine and workload, apply --set; needs one of --workload and --trace. */
 void options_program(struct options *);
+/* Apply --set: to the workload, the run and the strategy (options_program() does), or where no
+ * program runs. */
+void options_sets(struct options *);
+void options_machine_sets(struct options *);
 /* Settle the output format, colour and progress. */
 void options_output(struct options *);
 

@@ -200,11 +200,13 @@ static uint64_t *host_entry(const struct state *s, gpa_t gpa, unsigned *size)
     return NULL;
 }
 
+/* One step: the entry it found, of the `probes` places it read. */
 static void note(struct mmu *m, struct walk_log *log, enum walk_dim dim, unsigned level,
-                 unsigned guest_level, gpa_t gpa, const uint64_t *e)
+                 unsigned guest_level, gpa_t gpa, const uint64_t *e, unsigned probes)
 {
     hpa_t at = (hpa_t)((const unsigned char *)e - m->pool);
     walk_note(log, dim, level, guest_level, gpa, at, *e & ~(0x7full << 52));
+    log->step[log->n - 1].probes = probes;
 }
 
 /* nested_fn: step 3. */
@@ -221,7 +223,7 @@ ALWAYS_INLINE bool host_nested(struct mmu *m, gpa_t gpa, unsigned guest_level, s
     if (unlikely(!e))
         return walk_nested_fault(w, gpa);
     if (log)
-        note(m, log, DIM_NESTED, size + 1, guest_level, gpa, e);
+        note(m, log, DIM_NESTED, size + 1, guest_level, gpa, e, SIZES * s->host[0].ways);
     *e |= PTE_A;
     *out = (struct nested){pte_leaf_addr(*e, size + 1) + (gpa & ((1ull << tlb_shift(size)) - 1)),
                            size, *e & PTE_W, *e & PTE_D};
@@ -265,7 +267,7 @@ ALWAYS_INLINE void guest_steps(struct mmu *m, gva_t va, struct walk *w, const bo
 static void note_guest(struct mmu *m, gva_t va, const struct guest_walk *g, struct walk_log *log)
 {
     const struct state *s = m->vm->state;
-    unsigned size = g->leaf - 1, host_size;
+    unsigned size = g->leaf - 1, host_size, places = SIZES * s->guest[0].ways;
     uint64_t tag = ect_tag(s->space[m->id], page_number(va, size));
     const uint64_t *e = ect_find(&s->guest[size], s->space[m->id], page_number(va, size));
     hpa_t at = (hpa_t)((const unsigned char *)e - m->pool);
@@ -275,8 +277,9 @@ static void note_guest(struct mmu *m, gva_t va, const struct guest_walk *g, stru
         if (at - r.hpa < 64)
             gpa = r.gpa + (at - r.hpa);
     }
-    note(m, log, DIM_NESTED, 1, g->leaf, gpa, host_entry(s, gpa, &host_size));
-    note(m, log, DIM_GUEST, g->leaf, g->leaf, gpa, e);
+    note(m, log, DIM_NESTED, 1, g->leaf, gpa, host_entry(s, gpa, &host_size),
+         places * SIZES * s->host[0].ways);
+    note(m, log, DIM_GUEST, g->leaf, g->leaf, gpa, e, places);
 }
 
 ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,

@@ -86,7 +86,7 @@ ALWAYS_INLINE void walk_note_at(struct walk_log *log, enum walk_dim dim, unsigne
                                 uint64_t value)
 {
     if (log && log->n < WALK_MAX_STEPS)
-        log->step[log->n++] = (struct walk_step){dim, level, guest_level, index, gpa, ea, value};
+        log->step[log->n++] = (struct walk_step){dim, level, guest_level, index, gpa, ea, value, 0};
 }
 ALWAYS_INLINE void walk_note(struct walk_log *log, enum walk_dim dim, unsigned level,
                              unsigned guest_level, gpa_t gpa, hpa_t ea, uint64_t value)

@@ -15,6 +15,7 @@ struct walk_step {
     gpa_t gpa;            /* DIM_GUEST: gpa of the entry; DIM_NESTED: the gpa being translated */
     hpa_t hpa;            /* host-physical address of the entry */
     uint64_t value;       /* the entry, as the walk found it */
+    unsigned probes;      /* places read at once to find it; 0: this one only */
 };
 
 enum { WALK_MAX_STEPS = 64 };

@@ -45,8 +45,10 @@ static int translate(struct hw *h, gva_t gva, struct walk_report *out, char *err
                                 .seg_vmm = log.seg_vmm,
                                 .nsteps = log.n};
     out->hpa = w.page + (gva & ((1ull << out->shift) - 1));
-    for (unsigned i = 0; i < log.n; i++)
+    for (unsigned i = 0; i < log.n; i++) {
         out->steps[i] = log.step[i];
+        out->probes += log.step[i].probes;
+    }
     return NB_OK;
 }
 

@@ -12,6 +12,7 @@ struct walk_report {
     uint64_t cr3;
     unsigned shift; /* log2 of the bytes one TLB entry covers: the effective page */
     unsigned refs, refs_nested;
+    unsigned probes; /* places read, where each reference reads several at once; 0: refs are all */
     unsigned seg_guest, seg_vmm; /* translations by direct segments */
     unsigned nsteps;
     struct walk_step steps[WALK_MAX_STEPS];

@@ -220,6 +220,13 @@ vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles d
     fail_line 64 "guest.flush_ceiling"
     nb run --workload touch --set guest.segment=0
     fail_line 64 "guest.segment=64M"
+    nb run --workload touch --set nope.foo=1
+    fail_line 64 "no paging strategy 'nope' (choose from: agile, dmt,"
+    [[ $err == *"those of workload touch have no prefix"* ]]
+    nb run --workload touch --set shadow-lzy.pages=4
+    fail_line 64 "did you mean 'shadow-lazy'"
+    nb run --trace cc1 --set nope.foo=1
+    fail_line 64 "no paging strategy 'nope'"
     nb run --workload touch --paging ept --set dseg.filter_bits=512
     fail_line 64 "--paging dseg"
 }

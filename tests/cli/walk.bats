@@ -148,6 +148,40 @@ G2H4 G2H3 G2H2 G2H1 G2 G1H4 G1H3 G1H2 G1H1 G1 UDH4 UDH3 UDH2 UDH1" ]
     [ "$("$nestbed" walk -s 3 --paging shadow --json | jq -r .paging)" = shadow ]
 }
 
+@test "hashed tables: three references, and every place they read" {
+    # w ways, three page sizes: 3w places of the guest's entry, each behind 3w of the host's; then 3w and 3w
+    for ways in 3 4 8; do
+        places=$((3 * ways))
+        "$nestbed" walk --paging ecpt --set ecpt.ways=$ways --json |
+            jq -e --argjson n $places '.refs == 3 and .probes == $n * $n + 2 * $n and
+                [.steps[].probes] == [$n * $n, $n, $n]'
+    done
+    nb walk --paging ecpt
+    [[ $output == *"99 reads"* ]]
+    # so many as a run counts, a walk, where none is lost to a fault or an exit
+    "$nestbed" run --paging ecpt --workload gups --set size=8M --set updates=20000 --json |
+        jq -e '.phases[] | select(.name == "work").counters |
+            .walk_refs_lost == 0 and .walks > 0 and .walk_probes == 99 * .walks'
+    "$nestbed" walk --json | jq -e '.probes == null and (.steps[0] | has("probes") | not)'
+}
+
+@test "--set: the strategy's parameters, and nothing of a run" {
+    nb walk --set ecpt.ways=4
+    fail_line 64 "add --paging ecpt"
+    nb walk --paging ecpt --set ecpt.way=4
+    fail_line 64 "did you mean 'ways'"
+    nb walk --set run.hash=1
+    fail_line 64 "no program runs here"
+    nb walk --set pages=4
+    fail_line 64 "no program runs here"
+    "$nestbed" walk --paging dseg --set guest.segment=8M --json | jq -e '.seg_guest == 1 and .seg_vmm == 1'
+}
+
+@test "one vCPU makes one walk" {
+    nb walk --vcpus 4
+    fail_line 64 "leave the option out"
+}
+
 @test "-s: any strategy with tables, and no word of what it does not have" {
     for paging in $("$nestbed" list paging --names); do
         [[ $paging == dseg* ]] && continue
