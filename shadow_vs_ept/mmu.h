@@ -149,7 +149,8 @@ struct mmu *mmu_add_vcpu(struct mmu_vm *);
 
 /* Counters of the VM now: sums over its vCPUs, and what it has once (tables, memory). */
 void mmu_counters(const struct mmu_vm *, struct counters *out);
-/* What happened on one vCPU: its accesses, TLBs, walks, guest events and exits; nothing else is valid. */
+/* What happened on one vCPU: its accesses, TLBs, walks, guest events and exits. What belongs to the VM
+ * is unseen. */
 void mmu_vcpu_counters(const struct mmu *, struct counters *out);
 
 /* ---- guest events: the engine's hw_* calls end here ---- */

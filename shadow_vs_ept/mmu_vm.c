@@ -179,8 +179,8 @@ static void add_vcpu(const struct mmu *m, struct counters *out)
         out->v[i] += c.v[i];
 }
 
-/* Levels and allocations, which belong to no vCPU. */
-static void add_vm(const struct mmu_vm *vm, struct counters *out)
+/* What belongs to no vCPU: levels, allocations, and what the strategy keeps for the VM. */
+static void set_vm(const struct mmu_vm *vm, struct counters *out)
 {
     const struct gmem *g = vm->gm;
     vm->paging->table_bytes(vm, &out->shadow_pt_bytes, &out->nested_pt_bytes);
@@ -189,6 +189,8 @@ static void add_vm(const struct mmu_vm *vm, struct counters *out)
     out->host_allocs_2m = g->allocs[1];
     out->host_allocs_1g = g->allocs[2];
     out->splits = g->splits;
+    if (vm->paging->count)
+        vm->paging->count(vm, out);
 }
 
 void mmu_counters(const struct mmu_vm *vm, struct counters *out)
@@ -196,16 +198,30 @@ void mmu_counters(const struct mmu_vm *vm, struct counters *out)
     *out = (struct counters){0};
     for (unsigned i = 0; i < vm->nvcpus; i++)
         add_vcpu(vm->vcpu[i], out);
-    add_vm(vm, out);
-    if (vm->paging->count)
-        vm->paging->count(vm, out);
+    set_vm(vm, out);
     mark_unseen(vm, out);
+}
+
+/* Levels are the VM's, and so is what set_vm() sets, whatever was there. */
+static void mark_vm(const struct mmu_vm *vm, struct counters *out)
+{
+    struct counters none, all;
+    memset(&none, 0, sizeof none);
+    memset(&all, 0xff, sizeof all);
+    set_vm(vm, &none);
+    set_vm(vm, &all);
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        out->unseen[i] |= counter_descs[i].gauge || none.v[i] == all.v[i];
 }
 
 void mmu_vcpu_counters(const struct mmu *m, struct counters *out)
 {
     *out = (struct counters){0};
     add_vcpu(m, out);
+    mark_unseen(m->vm, out);
+    mark_vm(m->vm, out);
+    for (unsigned i = 0; i < CTR_COUNT; i++)
+        out->v[i] = out->unseen[i] ? 0 : out->v[i];
 }
 
 /* (1), but for the order of use: the entry that lets accesses to unit mru[store] through. */

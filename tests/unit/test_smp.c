@@ -218,6 +218,49 @@ static void tlbs_are_private_and_counters_add_up(void **state)
     }
 }
 
+static void store_on_each(struct user *u, void *arg)
+{
+    gva_t a = u_alloc(u, 16 * PAGE_SIZE);
+    (void)arg;
+    for (unsigned i = 0; i < 16; i++) {
+        u_cpu(u, i);
+        st(u, a + i * PAGE_SIZE);
+    }
+}
+
+/* Per vCPU a counter is its part of the sum, or unseen, never 0 for what it cannot see: levels (tables,
+ * frames), the host's allocations, and what a strategy counts for the whole VM. */
+static void what_a_vcpu_cannot_count_is_unseen(void **state)
+{
+    (void)state;
+    static const enum counter_id of_vm[] = {
+        CTR_guest_pt_bytes, CTR_shadow_pt_bytes, CTR_nested_pt_bytes, CTR_host_frames,
+        CTR_host_allocs_4k, CTR_splits,          CTR_shadow_leaves,   CTR_guest_ecpt_bytes,
+        CTR_swap_ins,       CTR_exit_mmio,       CTR_accesses_nested};
+    static const enum counter_id of_vcpu[] = {CTR_accesses, CTR_walks, CTR_exits, CTR_exit_intr,
+                                              CTR_guest_cr3_loads};
+    static struct result r;
+    FOR_EACH(paging, p)
+    {
+        struct vm_config c = config(p->name, 3);
+        run_program(&c, store_on_each, NULL, &r);
+        for (unsigned i = 0; i < ARRAY_SIZE(of_vm); i++)
+            assert_true(r.vcpu[1].unseen[of_vm[i]]);
+        for (unsigned i = 0; i < ARRAY_SIZE(of_vcpu); i++)
+            assert_false(r.vcpu[1].unseen[of_vcpu[i]]);
+        for (unsigned i = 0; i < CTR_COUNT; i++) {
+            uint64_t sum = 0;
+            for (unsigned v = 0; v < 3; v++)
+                sum += r.vcpu[v].v[i];
+            if (r.total.unseen[i])
+                assert_true(r.vcpu[0].unseen[i]);
+            if (r.vcpu[0].unseen[i] ? sum : sum != r.total.v[i])
+                fail_msg("%s: %s: %llu, of vCPUs %llu", p->name, counter_descs[i].name,
+                         (unsigned long long)r.total.v[i], (unsigned long long)sum);
+        }
+    }
+}
+
 /* ---- a translation outlives the guest's change until its vCPU is told ---- */
 
 static gpa_t entry_of(struct user *u, gva_t va, unsigned level)
@@ -366,6 +409,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shootdown_costs_what_the_design_predicts),
+        cmocka_unit_test(what_a_vcpu_cannot_count_is_unseen),
         cmocka_unit_test(every_strategy_takes_several_vcpus),
         cmocka_unit_test(above_the_ceiling_every_vcpu_reloads_cr3),
         cmocka_unit_test(cycles_of_ipis),
