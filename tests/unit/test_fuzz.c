@@ -74,7 +74,7 @@ static void the_corpus_passes(void **state)
         files++;
     }
     closedir(d);
-    assert_true(files >= 5);
+    assert_true(files >= 7);
     run_bytes((const unsigned char *)"", 0);
 }
 
