@@ -44,6 +44,9 @@ bool kernel_kvm_here(char *err, size_t n);
 /* Run on this host's KVM. False: it lacks what this program needs (5 levels), err says so: to be passed
  * over. Its own failures end nestbed (die). */
 bool kernel_kvm_run(const struct fuzz_prog *, struct history *, char *err, size_t n);
+/* The same with another program of the image, and its parameter, for tests of what a guest may try. */
+bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog *,
+                       struct history *, char *err, size_t n);
 
 /* Run on a machine of the model, judging each access. A broken invariant, or an answer the manual does not
  * permit, is in *v; v->op is where. v->skipped: the strategy refuses this machine. */

@@ -1,15 +1,135 @@
-/* kernel_kvm.c: kernel programs on this host's KVM. */
-#include "fuzz/kernel.h"
+/* kernel_kvm.c: kernel programs on this host's KVM: the script in ring 3 of the guest image.
+ *
+ * The image runs "test:script" (workloads/image/script.c): it asks for operations by number and tells
+ * what it saw. Both are calls of a guest, which may do anything: operations are asked for in turn,
+ * one operation shows at most SCRIPT_SEEN_MAX things, and a program is finished when it has been told that
+ * there are no more. Otherwise the run ends with outcome `aborted`.
+ *
+ * The host moves frames when it hands out SCRIPT_move, while the vCPU stands still: contents are copied
+ * out, the frames given back, so that KVM's MMU notifiers drop every translation of them, and the
+ * contents copied into new ones. The reserved range stays: on the model it takes no guest memory.
+ *
+ * The guest kernel's invariants are checked on the model, which has the same kernel: in an emulated ring 0
+ * that takes a second. A and D bits, faults and table writes are those of a run from the guest's boot on, as on the model.
+ */
+#include <inttypes.h>
+#include <string.h>
 
-bool kernel_kvm_here(char *err, size_t n)
+#include "fuzz/kernel.h"
+#include "vmm/image_vm.h"
+
+/* Of one program; in ordinary circumstances milliseconds. */
+#define TIMEOUT_SECONDS 20
+
+struct session {
+    const struct fuzz_prog *prog;
+    struct history *h;
+    uint64_t asked; /* operations, the end of the program among them */
+    unsigned seen;  /* since the last was asked for */
+    bool ended;     /* the guest knows that there are no more */
+};
+
+static bool refuse(struct session *s, const char *what)
 {
-    snprintf(err, n, "this build runs no programs on a KVM yet; use --engine model");
+    snprintf(s->h->detail, sizeof s->h->detail, "at operation %" PRIu64 " the guest %s", s->asked,
+             what);
     return false;
 }
 
-bool kernel_kvm_run(const struct fuzz_prog *p, struct history *h, char *err, size_t n)
+static void move_frames(struct backing *mem, uint64_t first, uint64_t n)
 {
-    (void)p;
-    *h = (struct history){.outcome = OUTCOME_CRASHED};
-    return kernel_kvm_here(err, n);
+    uint64_t low = gk_reserved_bytes(mem->bytes) >> PAGE_SHIFT, frames = mem->bytes >> PAGE_SHIFT;
+    uint64_t end = first > frames || n > frames - first ? frames : first + n;
+    if (first < low)
+        first = low;
+    if (first >= end)
+        return;
+    uint64_t at = first << PAGE_SHIFT, len = (end - first) << PAGE_SHIFT;
+    void *copy = meta_calloc(META_HOST, 1, len);
+    memcpy(copy, mem->mem + at, len);
+    if (!backing_discard(mem, at, len))
+        die(NB_NODEVICE, "the host would not take frames of a guest back (madvise): %m");
+    memcpy(mem->mem + at, copy, len);
+    meta_free(META_HOST, copy);
+}
+
+static bool on_op(struct session *s, struct image_vm *m, uint64_t index)
+{
+    struct script_op op = {0};
+    if (index != s->asked)
+        return refuse(s, "asked for another one");
+    s->ended = !kernel_op(s->prog, index, &op);
+    s->asked++;
+    s->seen = 0;
+    if (!s->ended && op.kind == SCRIPT_move)
+        move_frames(m->mem, op.arg[0], op.arg[1]);
+    m->boot->op_there = !s->ended;
+    m->boot->op_kind = op.kind;
+    memcpy(m->boot->op_arg, op.arg, sizeof op.arg);
+    return true;
+}
+
+static bool on_saw(struct session *s, const struct nb_boot *b)
+{
+    if (!s->asked || s->ended)
+        return refuse(s, "saw something without an operation");
+    if (b->error > SAW_FAULT || s->seen++ == SCRIPT_SEEN_MAX)
+        return refuse(s, "saw what no operation shows");
+    history_add(s->h, (struct seen){.op = (unsigned)(s->asked - 1),
+                                    .tag = (enum script_tag)b->error,
+                                    .a = b->addr,
+                                    .b = b->value});
+    return true;
+}
+
+static bool on_done(struct session *s, struct image_vm *m, const struct nb_boot *b)
+{
+    if (!s->ended)
+        return refuse(s, "ended before its program");
+    s->h->faults = b->faults;
+    s->h->pt_writes = b->pt_writes;
+    return image_vm_hash(m, b, &s->h->memory, &s->h->tables) ||
+           refuse(s, "ended with tables that are not our kernel's");
+}
+
+static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const struct nb_boot *copy)
+{
+    switch (call) {
+    case NB_CALL_OP:
+        return on_op(ctx, m, copy->value);
+    case NB_CALL_SAW:
+        return on_saw(ctx, copy);
+    case NB_CALL_DONE:
+        return on_done(ctx, m, copy);
+    default:
+        return true;
+    }
+}
+
+bool kernel_kvm_here(char *err, size_t n) { return kvm_host(err, n) != NULL; }
+
+bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog *prog,
+                       struct history *h, char *err, size_t n)
+{
+    struct session s = {.prog = prog, .h = h};
+    struct vm_config cfg = {.guest_page = PAGES_THP,
+                            .levels = prog->levels,
+                            .mem = KERNEL_MEM,
+                            .flush_ceiling = 33,
+                            .timeout = TIMEOUT_SECONDS};
+    *h = (struct history){.outcome = OUTCOME_OK};
+    struct image_vm *m = NULL;
+    int code = image_vm_new(&m, &cfg, err, n);
+    if (code != NB_OK && prog->levels == 5)
+        return false;
+    if (code != NB_OK)
+        die(code, "%s", err);
+    h->outcome = image_vm_run(m, guest, &param, 1, 0, on_call, &s, h->detail, sizeof h->detail);
+    image_vm_free(m);
+    return true;
+}
+
+bool kernel_kvm_run(const struct fuzz_prog *prog, struct history *h, char *err, size_t n)
+{
+    return kernel_kvm_run_as("test:script", 0, prog, h, err, n);
 }

@@ -96,7 +96,7 @@ static gva_t place(const uint64_t *arg, uint64_t i)
 
 static void sweep(struct script *s, const uint64_t *arg)
 {
-    uint64_t n = arg[1] < 64 ? arg[1] : 64;
+    uint64_t n = arg[1] < SCRIPT_PLACES_MAX ? arg[1] : SCRIPT_PLACES_MAX;
     for (uint64_t i = 0; i < n; i++)
         store(s, place(arg, i), i + 1);
     for (uint64_t i = 0; i < n; i++)

@@ -44,7 +44,8 @@ struct script_io {
     void *ctx;
 };
 
-enum { SCRIPT_MAX_PROCS = 16 };
+/* Of one sweep: places, and so things seen, which no other operation shows more of. */
+enum { SCRIPT_MAX_PROCS = 16, SCRIPT_PLACES_MAX = 64, SCRIPT_SEEN_MAX = 2 * SCRIPT_PLACES_MAX };
 
 void script_run(struct user *, const struct script_io *);
 

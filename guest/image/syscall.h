@@ -25,7 +25,7 @@ enum nb_syscall {
     SYS_MARK,     /* value: a part of a probe ends here */
     SYS_DISCARD,  /* address, len: the host takes the frames of the mapped pages */
     SYS_OP,       /* index: kind of that operation or NB_NO_OP, its first argument */
-    SYS_OP_REST,  /* k: arguments k and k + 1 of the operation that SYS_OP asked for */
+    SYS_OP_REST,  /* k at most 2: arguments k and k + 1 of the operation that SYS_OP asked for */
     SYS_SAW,      /* tag, two words: to the VMM */
     SYS_RECOVER /* from, to, rip: GK_*. An access by an instruction in [from, to) that the kernel refuses
                      goes on at rip, with the #PF error code in rax. rip: in the image's user part */

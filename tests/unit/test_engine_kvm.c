@@ -242,6 +242,7 @@ static void test_ends(void **state)
     expect_end("test:load", 1ull << 62, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
     expect_end("test:halt", 0, 20, OUTCOME_CRASHED, "exception 0xd in ring 3");
     expect_end("test:loop", 0, 0.1, OUTCOME_TIMEOUT, "0.1 seconds");
+    expect_end("test:recover", 0, 0.2, OUTCOME_TIMEOUT, "0.2 seconds");
     expect_end("test:alloc", 1ull << 50, 20, OUTCOME_GUEST_OOM, "1125899906842624 bytes");
     expect_end("test:refused", 0, 20, OUTCOME_OK, "");
     expect_end("test:backwards", 0, 20, OUTCOME_OK, "");

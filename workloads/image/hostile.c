@@ -71,6 +71,13 @@ static void run_refused(struct user *u, const uint64_t *p)
     expect(u, u_switch(u, -1) == GK_ESRCH, "switch took an unknown pid");
     expect(u, sys_discard(~0xfffull, 4096) == GK_EINVAL, "discard took a kernel address");
     expect(u, sys_discard(0x10000000, 4096) == GK_OK, "discard refused what is not mapped");
+    expect(u, sys_recover(0, ~0ull, IMAGE_BASE + IMAGE_GPA) == GK_EINVAL,
+           "a refused access may go on in the kernel");
+    expect(u, sys_recover(0, ~0ull, 1ull << 62) == GK_EINVAL,
+           "a refused access may go on at an address that is none");
+    uint64_t arg[2];
+    sys_op_rest(~0u, arg);
+    expect(u, arg[0] == (uint64_t)GK_EINVAL && !arg[1], "an operation has more arguments");
     for (unsigned i = 0; i < sizeof kernel_parts / sizeof kernel_parts[0]; i++)
         expect(u, sys_probe(kernel_parts[i], 1, IMAGE_BASE + BOOT_GPA) == (uint64_t)GK_EINVAL,
                "a probe took a kernel address");
@@ -134,6 +141,43 @@ static void run_code(struct user *u, const uint64_t *p)
                      : "rbx", "rcx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
 
+/* A refused access that goes on with itself. */
+void load_forever(void);
+__asm__(".text\nload_forever: movb 0, %al; ret\n");
+
+static void run_recover(struct user *u, const uint64_t *p)
+{
+    uint64_t at = (uint64_t)load_forever;
+    (void)p;
+    u_phase(u, "setup");
+    expect(u, sys_recover(at, at + 1, at) == GK_OK, "a refused access may not go on where it was");
+    load_forever();
+}
+
+/* What scripts may not do to the VMM that serves them. p[0]: which. */
+enum { FORGE_EARLY, FORGE_FLOOD, FORGE_TAG, FORGE_TURN, FORGE_END, FORGE_AGAIN };
+static void run_forge(struct user *u, const uint64_t *p)
+{
+    uint64_t kind, arg, i = 0;
+    if (p[0] == FORGE_EARLY)
+        sys_saw(0, 0, 0);
+    sys_op(i++, &kind, &arg);
+    for (unsigned n = 0; p[0] == FORGE_FLOOD && n < 100000; n++)
+        sys_saw(0, n, n);
+    if (p[0] == FORGE_TAG)
+        sys_saw(1ull << 63 | 99, 0, 0);
+    if (p[0] == FORGE_TURN)
+        sys_op(99, &kind, &arg);
+    if (p[0] == FORGE_END)
+        return;
+    while (sys_op(i++, &kind, &arg))
+        ;
+    for (unsigned n = 0; n < 10; n++) /* there are still none */
+        expect(u, !sys_op(i++, &kind, &arg), "a script goes on after its end");
+    if (p[0] == FORGE_AGAIN)
+        sys_saw(0, 0, 0);
+}
+
 /* SYSCALL, which no kernel of ours offers, with code where it would go if nobody said where. */
 static void run_syscall(struct user *u, const uint64_t *p)
 {
@@ -154,5 +198,7 @@ REGISTER_AS(workload, alloc, "test:alloc", .run = run_alloc);
 REGISTER_AS(workload, refused, "test:refused", .run = run_refused);
 REGISTER_AS(workload, backwards, "test:backwards", .run = run_backwards);
 REGISTER_AS(workload, code, "test:code", .run = run_code);
+REGISTER_AS(workload, recover, "test:recover", .run = run_recover);
+REGISTER_AS(workload, forge, "test:forge", .run = run_forge);
 REGISTER_AS(workload, syscall, "test:syscall", .run = run_syscall);
 REGISTER_AS(workload, discard, "test:discard", .run = run_discard);

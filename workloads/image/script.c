@@ -5,10 +5,23 @@
 
 #include "workloads/image/sys.h"
 
+/* A system call is dear where ring 0 is emulated, so only the arguments that this kind has. */
 static bool next(void *ctx, uint64_t i, struct script_op *out)
 {
+    static const unsigned char nargs[] = {
+#define SCRIPT_OP(name, args, help) sizeof(args) - 1,
+#include "workloads/script.def"
+#undef SCRIPT_OP
+    };
     (void)ctx;
-    return sys_op(i, &out->kind, out->arg);
+    if (!sys_op(i, &out->kind, &out->arg[0]))
+        return false;
+    unsigned n = out->kind < SCRIPT_KINDS ? nargs[out->kind] : 0;
+    if (n > 1)
+        sys_op_rest(1, &out->arg[1]);
+    if (n > 3)
+        sys_op_rest(2, &out->arg[2]);
+    return true;
 }
 
 static void saw(void *ctx, enum script_tag tag, uint64_t a, uint64_t b)

@@ -131,18 +131,18 @@ void sys_mark(uint64_t value) { sys(SYS_MARK, value, 0, 0, 0); }
 
 int sys_discard(gva_t at, uint64_t len) { return (int)sys(SYS_DISCARD, at, len, 0, 0).rax; }
 
-bool sys_op(uint64_t index, uint64_t *kind, uint64_t arg[4])
+bool sys_op(uint64_t index, uint64_t *kind, uint64_t *arg)
 {
     struct two_words r = sys(SYS_OP, index, 0, 0, 0);
-    if (r.rax == NB_NO_OP)
-        return false;
     *kind = r.rax;
-    arg[0] = r.rdx;
-    r = sys(SYS_OP_REST, 1, 0, 0, 0);
-    arg[1] = r.rax;
-    arg[2] = r.rdx;
-    arg[3] = sys(SYS_OP_REST, 2, 0, 0, 0).rdx;
-    return true;
+    *arg = r.rdx;
+    return r.rax != NB_NO_OP;
+}
+void sys_op_rest(unsigned k, uint64_t arg[2])
+{
+    struct two_words r = sys(SYS_OP_REST, k, 0, 0, 0);
+    arg[0] = r.rax;
+    arg[1] = r.rdx;
 }
 
 void sys_saw(uint64_t tag, uint64_t a, uint64_t b) { sys(SYS_SAW, tag, a, b, 0); }
