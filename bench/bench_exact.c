@@ -81,7 +81,7 @@ int bench_exact(struct bench *b)
     p->dir = strf("%s/cells", b->dir);
     for (size_t i = 0; i < b->plan.n; i++)
         p->total += b->plan.cells[i].kind != CELL_TIMED;
-    progress_init(b->progress, b->quiet);
+    progress_init_long(b->progress, b->quiet);
     int i;
     for (fill(p); (i = proc_wait_any(p->slot, b->jobs)) >= 0; fill(p)) {
         cell_end(&b->origin, p->cell[i], &p->slot[i], p->dir);

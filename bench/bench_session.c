@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/bench_rundir.h"
 #include "bench/bench_util.h"
@@ -298,8 +297,6 @@ int session_run(struct bench_args *a, int argc, char **argv)
     procs_interrupt();
     start_run(a);
     b->quiet = a->quiet;
-    if (b->progress == WHEN_AUTO && !isatty(STDERR_FILENO))
-        b->progress = WHEN_ALWAYS; /* a plain line per tenth */
     if (!a->quiet)
         banner(b);
     env_write(b, a->redact);

@@ -344,7 +344,7 @@ int bench_timed(struct bench *b)
 {
     size_t *timed = xcalloc(b->plan.n, sizeof *timed), n = timed_cells(b, timed);
     int code = NB_OK;
-    progress_init(b->progress, b->quiet);
+    progress_init_long(b->progress, b->quiet);
     if (n && (b->flags.interleave || b->flags.min_warmup > 0))
         code = warm_up(b, timed, n);
     if (n && code == NB_OK)

@@ -136,6 +136,8 @@ static int cmd_verify(int argc, char **argv)
         list(chosen, m);
         return NB_OK;
     }
+    if (a.nfilters == 0)
+        progress_init_long(a.common.progress, a.common.quiet);
     json_t *doc = check_all(chosen, m);
     int code = a.verdicts || verify_passed(doc) ? NB_OK : NB_FAIL;
     print(&a, doc);

@@ -31,6 +31,11 @@ void progress_init(enum when w, bool quiet)
     last_tenth = 0;
 }
 
+void progress_init_long(enum when w, bool quiet)
+{
+    progress_init(w == WHEN_AUTO && !isatty(STDERR_FILENO) ? WHEN_ALWAYS : w, quiet);
+}
+
 static char *duration(double s, char *buf, size_t n)
 {
     unsigned t = (unsigned)(s + 0.5);

@@ -10,6 +10,9 @@
 
 void progress_init(enum when, bool quiet);
 
+/* For a job of minutes: as above, but auto is always, so that a log shows how far it is. */
+void progress_init_long(enum when, bool quiet);
+
 /* A job of known length: "cell 37/120  walk/ept  eta 1m10s". Call before each step, done = steps
  * over. */
 void progress_step(unsigned done, unsigned total, const char *what);

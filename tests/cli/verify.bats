@@ -77,6 +77,15 @@ verdict_of() {
     [ "$(cut -d ' ' -f 1 <<< "$output" | sort)" = "$("$nestbed" list claims --names | sort)" ]
 }
 
+@test "verify: all of it shows progress in a log too, a part or --quiet does not" {
+    timeout 3 "$nestbed" verify 2> err > /dev/null || true
+    grep -q '^0/[0-9]*  V' err
+    timeout 3 "$nestbed" verify --quiet 2> err > /dev/null || true
+    [ ! -s err ]
+    nb verify --filter V1
+    [ -z "$err" ]
+}
+
 @test "verify: progress with the time that is left, on request" {
     nb verify --filter V1 --progress always
     [ "$status" -eq 0 ]
