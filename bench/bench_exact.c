@@ -1,4 +1,7 @@
-/* bench_exact.c: exact and counted cells: each once, several at a time. Counts do not mind company. */
+/* bench_exact.c: exact and counted cells: each once, several at a time. Counts do not mind company.
+ *
+ * The longest by the plan's estimate begin first, so that at the end no core waits long for another.
+ */
 #include "bench/bench_run.h"
 
 #include <stdlib.h>
@@ -13,7 +16,8 @@ struct pool {
     struct proc slot[PROC_MAX];
     const struct cell *cell[PROC_MAX]; /* what runs in a slot; NULL = free */
     const struct cell *waiting;        /* found, but too large beside what runs */
-    size_t next;                       /* first plan line not yet looked at */
+    const struct cell **order;         /* all cells, longest first */
+    size_t next;                       /* first of them not yet looked at */
     uint64_t budget;                   /* estimates of cells that run together stay below it */
     unsigned done, total;
 };
@@ -22,7 +26,7 @@ struct pool {
 static const struct cell *next_cell(struct pool *p)
 {
     while (p->next < p->b->plan.n) {
-        const struct cell *c = &p->b->plan.cells[p->next++];
+        const struct cell *c = p->order[p->next++];
         if (c->kind == CELL_TIMED)
             continue;
         json_t *finished = cell_finished(p->dir, c);
@@ -73,14 +77,26 @@ static void fill(struct pool *p)
     }
 }
 
+static int longer(const void *x, const void *y)
+{
+    const struct cell *a = *(const struct cell *const *)x, *b = *(const struct cell *const *)y;
+    if (a->seconds != b->seconds)
+        return a->seconds > b->seconds ? -1 : 1;
+    return a < b ? -1 : a > b; /* as planned */
+}
+
 int bench_exact(struct bench *b)
 {
     struct pool *p = xcalloc(1, sizeof *p);
     p->b = b;
     p->budget = half_of_memory();
     p->dir = strf("%s/cells", b->dir);
-    for (size_t i = 0; i < b->plan.n; i++)
+    p->order = xcalloc(b->plan.n, sizeof *p->order);
+    for (size_t i = 0; i < b->plan.n; i++) {
+        p->order[i] = &b->plan.cells[i];
         p->total += b->plan.cells[i].kind != CELL_TIMED;
+    }
+    qsort(p->order, b->plan.n, sizeof *p->order, longer);
     progress_init_long(b->progress, b->quiet);
     int i;
     for (fill(p); (i = proc_wait_any(p->slot, b->jobs)) >= 0; fill(p)) {
@@ -90,6 +106,7 @@ int bench_exact(struct bench *b)
     }
     procs_kill_all();
     progress_end();
+    free(p->order);
     free(p->dir);
     free(p);
     return interrupted() ? NB_SIGINT : NB_OK;

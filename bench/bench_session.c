@@ -33,7 +33,7 @@ static void choose_harness(struct bench *b)
 
 void session_rounds(struct bench_args *a)
 {
-    static const unsigned rounds[] = {6, 15, 30};
+    static const unsigned rounds[] = {6, 9, 30};
     struct bench *b = &a->b;
     b->rounds = b->flags.repetitions ? b->flags.repetitions : rounds[b->plan.scale];
     if (b->rounds < b->flags.min_rounds)

@@ -19,25 +19,29 @@ static const struct {
     const char *page, *size, *mem, *host_mem;
 } sizes[] = {{"4k", "256M", "1G", "2G"}, {"2m", "4G", "8G", "16G"}};
 
+/* Both dimensions have pages of one size; without a VMM there is one dimension. */
+static char *command(const char *paging, unsigned k, unsigned updates)
+{
+    bool bare = REG_FIND(paging, paging)->bare;
+    return strf("run --engine model --paging %s --workload gups --set size=%s --set updates=%u "
+                "--cpu dmt-ref --guest-page %s%s%s --mem %s --host-mem %s --json",
+                paging, sizes[k].size, updates, sizes[k].page, bare ? "" : " --host-page ",
+                bare ? "" : sizes[k].page, sizes[k].mem, sizes[k].host_mem);
+}
+
 static void plan(struct plan *p)
 {
     unsigned updates = p->scale == SCALE_QUICK ? 50000 : 200000;
     for (unsigned i = 0; i < ARRAY_SIZE(pagings); i++)
         for (unsigned k = 0; k < ARRAY_SIZE(sizes); k++)
             if (REG_FIND(paging, pagings[i]))
-                plan_add(
-                    p, (struct cell_spec){
-                           .experiment = "designs",
-                           .seed_key = "designs/workload:gups",
-                           .name = strf("designs/paging:%s/pages:%s", pagings[i], sizes[k].page),
-                           .command =
-                               strf("run --engine model --paging %s --workload gups --set size=%s "
-                                    "--set updates=%u --cpu dmt-ref --guest-page %s --host-page %s "
-                                    "--mem %s --host-mem %s --json",
-                                    pagings[i], sizes[k].size, updates, sizes[k].page,
-                                    sizes[k].page, sizes[k].mem, sizes[k].host_mem),
-                           .seconds = 0.5,
-                           .ram = 1ull << 30});
+                plan_add(p, (struct cell_spec){.experiment = "designs",
+                                               .seed_key = "designs/workload:gups",
+                                               .name = strf("designs/paging:%s/pages:%s",
+                                                            pagings[i], sizes[k].page),
+                                               .command = command(pagings[i], k, updates),
+                                               .seconds = 0.5,
+                                               .ram = 1ull << 30});
 }
 
 static const json_t *record(const struct results *r, unsigned i, unsigned k)

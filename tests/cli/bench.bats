@@ -182,6 +182,16 @@ END
     [ "$status" -eq 1 ]
 }
 
+@test "bench: untimed cells begin with the longest, and no plan asks for what a strategy lacks" {
+    nb bench --quick --no-plots --filter 'refs/paging:native|crossover/updates:1/paging:ept' -j 1
+    [ "$status" -eq 0 ]
+    [[ $err == *" crossover/updates:1/paging:ept"*" refs/paging:native/guest:4k"* ]]
+    "$nestbed" bench plan --full > plan
+    grep -c -e '--paging native' plan
+    run grep -E -e '--paging (native|dmt-native) .*(--host-page (2m|1g|thp)|--host-levels 5)' plan
+    [ "$status" -eq 1 ]
+}
+
 @test "Ctrl-C: 130, no child left, nothing half-written; --resume goes on" {
     cat > slow <<'END'
 #!/bin/sh
