@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "shadow_vs_ept/shadow_kvm.h"
+
 /* ---- a run ---- */
 
 enum { MAX_WORDS = 512 };
@@ -22,12 +24,17 @@ static uint64_t read_mem(const void *ctx, uint64_t gpa) { return ((const uint64_
 
 static bool inside(uint64_t gpa) { return gpa < (uint64_t)RAW_FRAMES << PAGE_SHIFT; }
 
-/* May the program have its tables there? The image of a modelled KVM owns the first frames, which its
- * kernel gives to no program. */
+/* The image of a modelled KVM runs from the first frames, which its kernel gives to no program, and in
+ * entry 511 of each root: it makes the program's operations, and nobody else may change it. */
 static bool usable(const struct run *r, uint64_t gpa)
 {
-    return inside(gpa) &&
-           (!r->b.cfg.paging->user_only || gpa >= (uint64_t)RAW_TABLES << PAGE_SHIFT);
+    return inside(gpa) && (!r->b.cfg.paging->image || gpa >= (uint64_t)KHALF_FRAMES << PAGE_SHIFT);
+}
+
+static bool usable_va(const struct run *r, uint64_t va)
+{
+    return !r->b.cfg.paging->image || !canonical(va, r->b.cfg.levels) ||
+           level_index(va, r->b.cfg.levels) != KHALF_ROOT_ENTRY;
 }
 
 static void put(struct run *r, uint64_t gpa, uint64_t value)
@@ -155,9 +162,10 @@ static void accept(struct run *r, const struct oracle_access *a, const struct or
     const struct oracle_answer answer = *x; /* it lies in o.way */
     for (unsigned k = 0; k < answer.nset; k++)
         put(r, answer.set[k].gpa, r->mem[answer.set[k].gpa / 8] | answer.set[k].bits);
-    /* KVM passes on a fault without P and leaves the entry that the hardware found, if there is one:
-     * kvm_inject_emulated_page_fault() of Linux invalidates for faults with P only. */
-    bool kept = r->b.cfg.paging->prefetches && answer.kind == ORACLE_PF && !(answer.error & PF_P);
+    /* KVM passes on a fault without P, or with RSVD, and leaves the entry that the hardware found, if
+     * there is one: kvm_inject_emulated_page_fault() of Linux invalidates for the others only. */
+    bool kept = r->b.cfg.paging->prefetches && answer.kind == ORACLE_PF &&
+                (answer.error & (PF_P | PF_RSVD)) != PF_P;
     if (!kept)
         oracle_observe(&r->o, a, &answer);
     if (answer.kind != ORACLE_ADDRESS)
@@ -198,7 +206,6 @@ static bool mixed_answer(const struct run *r, enum bare_end end, hpa_t hpa,
 
 static void do_access(struct run *r, const struct op *op)
 {
-    const bool user_only = r->b.cfg.paging->user_only;
     const struct access a = {.va = op->arg[0] & ~7ull,
                              .store = op->kind == OP_RAW_store,
                              .fetch = op->kind == OP_RAW_fetch,
@@ -207,10 +214,10 @@ static void do_access(struct run *r, const struct op *op)
     const struct oracle_access oa = bare_oracle_access(&a);
     struct oracle_answer mixed;
     hpa_t hpa = 0;
-    if (!r->has_cr3 || (user_only && (a.supervisor || a.fetch)))
+    if (!r->has_cr3 || !usable_va(r, a.va))
         return;
     oracle_ask(&r->o, &oa);
-    if ((a.store && races(r)) || (user_only && uses_image(r)))
+    if ((a.store && races(r)) || (r->b.cfg.paging->image && uses_image(r)))
         return;
     count(r);
     mmu_guest_return(r->b.mmu); /* who accesses memory is not the code that changes tables */
@@ -280,8 +287,10 @@ static void do_cr3(struct run *r, uint64_t root, uint64_t pcid, bool keep)
 
 static void do_invpcid(struct run *r, uint64_t type, uint64_t pcid, uint64_t va)
 {
+    if (r->b.cfg.paging->prefetches) /* the root's number, as do_cr3() has it: of a few */
+        pcid += RAW_TABLES;
     pcid = r->b.cfg.cpu->pcid ? pcid & CR3_PCID : 0;
-    if (type > 3 || r->b.cfg.paging->user_only || !canonical(va, r->b.cfg.levels))
+    if (type > 3 || !canonical(va, r->b.cfg.levels))
         return;
     mmu_guest_invpcid(r->b.mmu, (enum invpcid_type)type, (unsigned)pcid, va);
     oracle_invpcid(&r->o, (unsigned)type, (unsigned)pcid, va);
@@ -294,8 +303,6 @@ static void do_control(struct run *r, uint64_t set)
                                   .smap = set & CTL_SMAP,
                                   .pge = set & CTL_PGE,
                                   .nxe = set & CTL_NXE};
-    if (r->b.cfg.paging->user_only)
-        return;
     mmu_guest_control(r->b.mmu, &c);
     struct oracle_regs regs = bare_oracle_regs(&r->b);
     oracle_control(&r->o, &regs);
@@ -308,7 +315,8 @@ static void speculate(struct run *r, const struct fuzz_prog *p, enum op_kind kin
         kind == OP_RAW_fetch || kind == OP_RAW_move)
         return;
     for (unsigned i = 0; i < p->n; i++)
-        if (p->op[i].kind == OP_RAW_load || p->op[i].kind == OP_RAW_store)
+        if (p->op[i].kind == OP_RAW_load || p->op[i].kind == OP_RAW_store ||
+            p->op[i].kind == OP_RAW_fetch)
             oracle_speculate(&r->o, p->op[i].arg[0]);
 }
 

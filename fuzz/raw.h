@@ -6,8 +6,8 @@
  * own invariants hold?
  *
  * Left out, the same for all machines: a store to a table that its own translation uses (the A and D bits
- * it sets and the value it stores race); what a strategy does not know (user_only: supervisor accesses,
- * fetches, control registers, INVPCID; PCIDs on a processor without them).
+ * it sets and the value it stores race); PCIDs on a processor without them; on a machine whose guest
+ * kernel is our image (struct paging, image), what is the image's.
  */
 #ifndef NB_FUZZ_RAW_H
 #define NB_FUZZ_RAW_H

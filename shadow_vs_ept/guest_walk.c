@@ -29,7 +29,7 @@ bool guest_walk(const struct mmu *m, const struct access *a, struct guest_walk *
             return fault(m, a, g, 0);
         g->at[l] = gmem_ptr(gm, table + 8 * level_index(a->va, l));
         uint64_t e = g->entry[l] = *g->at[l];
-        if (!walk_present(m, e))
+        if ((e & mmu_present(&m->ctl)) != PTE_P)
             return fault(m, a, g, walk_missing(e));
         if (entry_reserved(e, l))
             return fault(m, a, g, PF_P | PF_RSVD);

@@ -330,12 +330,27 @@ static uint64_t *lookup_both(struct mmu *m, gva_t va, unsigned *size)
     return v;
 }
 
+/* Ring 0 is run by an emulator: no TLB has a part in its accesses, which count as misses. */
+static hpa_t emulated(struct mmu *m, const struct access *a)
+{
+    struct walk w = {.status = WALK_EXIT};
+    m->c.tlb_l1_misses++;
+    m->c.tlb_l2_misses++;
+    for (unsigned tries = 0; tries < MAX_RETRIES; tries++) {
+        if (m->vm->paging->emulate(m, a, &w) == FIX_EMULATE)
+            return w.page + (a->va & PAGE_MASK);
+        deliver(m, a->va, w.error);
+    }
+    m->vm->ops->no_progress(m->vm->ctx, a->va);
+}
+
 hpa_t mmu_access(struct mmu *m, const struct access *a)
 {
     unsigned size;
     struct walk w;
-    assert(!m->vm->paging->user_only || (!a->supervisor && !a->fetch));
     m->hot.count[a->store]++;
+    if (a->supervisor && m->vm->paging->emulate)
+        return emulated(m, a);
     if (!canonical(a->va, m->vm->levels))
         not_canonical(m, a);
     uint64_t val, *v = lookup_both(m, a->va, &size);
@@ -420,7 +435,8 @@ void mmu_guest_control(struct mmu *m, const struct mmu_control *ctl)
 {
     m->ctl = m->hw = *ctl;
     m->hw.wp |= m->vm->paging->forces_wp;
-    m->present = PTE_P | PTE_GUEST_RSVD | (ctl->nxe ? 0 : PTE_NX);
+    m->hw.nxe |= m->vm->paging->forces_nx;
+    m->present = mmu_present(&m->hw);
     m->leaf_flags = TLB_D | (ctl->pge ? TLB_G : 0);
     if (m->vm->paging->guest_control)
         m->vm->paging->guest_control(m);

@@ -122,7 +122,7 @@ struct mmu {
     uint64_t sptr;   /* agile: the shadow root, as if it were an sPTE above it */
     gpa_t guest_root;
     struct mmu_control ctl; /* the guest's */
-    struct mmu_control hw;  /* what the hardware obeys: ctl, but see paging.forces_wp */
+    struct mmu_control hw;  /* what the hardware obeys: ctl, but see paging.forces_wp, forces_nx */
     uint64_t present;       /* P and the bits no entry may have: see walk_present() */
     uint64_t leaf_flags;    /* flags a TLB entry takes from a leaf: D, and G when it counts */
     unsigned tag;           /* PCID in use, 0 without PCIDs */
@@ -176,6 +176,12 @@ static inline unsigned mmu_error(const struct mmu_control *c, const struct acces
         return why;
     return why | (a->supervisor || MUTANT(error_without_user) ? 0 : PF_U) | (a->store ? PF_W : 0) |
            (a->fetch && (c->smep || c->nxe) && !MUTANT(error_without_fetch) ? PF_I : 0);
+}
+
+/* P, and the bits that no entry may have under these registers. */
+static inline uint64_t mmu_present(const struct mmu_control *c)
+{
+    return PTE_P | PTE_GUEST_RSVD | (c->nxe ? 0 : PTE_NX);
 }
 
 /* Do rights (PTE_W, PTE_U, and PTE_NX set when no level forbids fetches) permit the access (SDM vol.

@@ -67,7 +67,7 @@ static void set_control(struct mmu *m)
 {
     m->ctl = m->hw =
         (struct mmu_control){.wp = true, .smep = true, .smap = true, .pge = true, .nxe = true};
-    m->present = PTE_P | PTE_GUEST_RSVD;
+    m->present = mmu_present(&m->hw);
     m->leaf_flags = TLB_D | TLB_G;
 }
 

@@ -107,6 +107,9 @@ struct paging {
     /* The same walk without caches, logging each reference it makes. */
     void (*explain)(struct mmu *, const struct access *, struct walk *, struct walk_log *);
     enum fix_result (*fix)(struct mmu *, const struct access *, struct walk *);
+    /* A supervisor's access is the hypervisor's work: FIX_EMULATE or FIX_REFLECT. NULL: it is the
+     * hardware's. */
+    enum fix_result (*emulate)(struct mmu *, const struct access *, struct walk *);
     void (*guest_cr3)(struct mmu *, uint64_t cr3);
     void (*guest_invlpg)(struct mmu *, gva_t);
     void (*guest_pt_write)(struct mmu *, gpa_t, uint64_t entry);
@@ -139,11 +142,13 @@ struct paging {
     void (*count)(const struct mmu_vm *, struct counters *);
     bool bare;           /* there is no VMM: nothing exits, no host's page or table */
     bool prefetches;     /* fills what no access asked for, as a processor may speculate */
-    bool user_only;      /* defined for user-mode accesses under fixed control registers */
     bool no_levels;      /* the guest table the hardware reads has none: --levels 5 is refused */
     bool no_host_levels; /* nor has the host's: --host-levels 5 is */
     bool no_host_table;  /* the hardware reads no table of the host's: likewise */
     bool forces_wp;      /* the hardware runs with CR0.WP set, whatever the guest's is */
+    bool forces_nx;      /* and with EFER.NXE */
+    bool image; /* its guest kernel is the image of guest/image/abi.h, to which entry 511 of
+                            each root belongs, and the first KHALF_FRAMES frames (shadow_kvm.h) */
     struct guest_wants guest_wants;
     /* NULL, or a sentence naming a broken invariant of the strategy's own tables. */
     const char *(*check)(struct mmu_vm *);

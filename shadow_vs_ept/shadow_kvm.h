@@ -11,7 +11,10 @@
  *
  * Terms. A shadow page is a table of sPTEs. An indirect one stands for one guest table; a direct
  * one for a piece of a large guest page that the host backs with smaller pages. Both are found by
- * gfn and role (level, direct, access). Shadow pages outlive what links them.
+ * gfn and role. Shadow pages outlive what links them.
+ *
+ *   role       level, direct, and what else the sPTEs of a page depend on: the rights gathered above
+ *              it (ACC_*), and the control registers it was made under (ROLE_*)
  *
  *   tracked    a gfn with an indirect shadow page above level 1: every write is emulated
  *   unsync     a level-1 shadow page whose guest table is writable: the guest's entries may differ,
@@ -23,13 +26,22 @@
  * DIRECT_BASE and the kernel image with 4 KiB pages at IMAGE_BASE (guest/image/abi.h). The model's
  * guest has no such tables in its memory, but their shape is fixed by that file, so walks of the
  * upper half are made from it. Everything below is the same for them: shadow pages, sPTEs, write
- * protection.
+ * protection. Their role says so (ROLE_KHALF).
+ *
+ * Control registers. The processor always runs with CR0.WP and EFER.NXE set; SMEP and SMAP are the
+ * guest's. While the guest's WP is clear its kernel may write where no R/W bit lets it, which no sPTE
+ * can say of a user page: a kernel's store there makes the sPTE W=1 U=0 (and NX under SMEP, for it is
+ * a user page still), a program's access makes it W=0 U=1 again. So what an sPTE means depends on the
+ * registers, and pages made under others are not found: WP, NXE, and, where WP is clear, SMEP and SMAP
+ * are in the role. (Source: mmu.rst, "Emulating cr0.wp", and "role" of "Shadow pages".)
  *
  * Invariants (kmmu_check verifies all):
  *  (1) a leaf sPTE maps the frame gmem holds for its gfn, at a size no larger than gmem's block; or
  *      it is the kernel's, read-only, and maps the page of zeroes; or it is the image's.
- *  (2) a leaf of an indirect user page that is not unsync agrees with its guest entry: present,
- *      accessed, same frame, writable only if the guest entry is writable and dirty.
+ *  (2) a leaf of an indirect page that is not unsync, nor of the kernel half, agrees with its guest
+ *      entry: present, accessed, same frame, no right that the role or the entry denies, writable
+ *      only if the entry is dirty; but while WP is clear a leaf without U may be writable where the
+ *      entry is not, and then executable only without SMEP.
  *  (3) a writable leaf covers no tracked gfn, and no table of an indirect page that is not unsync.
  *  (4) every leaf is in the rmap list of its first gfn, every link in its child's list of parents,
  *      and nothing else is.
@@ -44,8 +56,21 @@
 
 #include "shadow_vs_ept/mmu.h"
 
-/* Access rights as a role holds them. */
-enum { ACC_X = 1, ACC_W = 2, ACC_U = 4, ACC_ALL = 7 };
+/* A role but for level and direct. Linux keeps its efer_nx set, as the processor's is, and so takes the
+ * sPTEs of an entry with XD for those of a guest without NXE, where XD is a reserved bit; here it is
+ * the guest's, as mmu.rst has it. */
+enum {
+    ACC_X = 1, /* rights */
+    ACC_W = 2,
+    ACC_U = 4,
+    ACC_ALL = 7,
+    ROLE_WP = 8, /* control registers */
+    ROLE_NX = 16,
+    ROLE_SMEP_NOT_WP = 32,
+    ROLE_SMAP_NOT_WP = 64,
+    ROLE_CONTROL = 120,
+    ROLE_KHALF = 128, /* below entry 511 of a root */
+};
 
 /* mmu.h of Linux 6.1: PTE_PREFETCH_NUM, KVM_MMU_NUM_PREV_ROOTS, KVM_MIN_FREE_MMU_PAGES,
  * KVM_REFILL_PAGES, KVM_PERMILLE_MMU_PAGES, KVM_MIN_ALLOC_MMU_PAGES; detect_write_flooding(). */
@@ -80,7 +105,7 @@ struct kpage {
     uint64_t gfn;  /* the guest table; direct: first gfn it maps */
     hpa_t table;   /* the hardware table */
     uint8_t level; /* of that table */
-    uint8_t access;
+    uint8_t role;
     bool direct, unsync, invalid;
     uint8_t flood;            /* emulated writes since the last use */
     uint16_t unsync_children; /* bits set in unsync_child */
@@ -97,10 +122,12 @@ struct kroot {
     uint64_t cr3;       /* it was loaded with, without CR3_KEEP */
 };
 
-/* One vCPU's roots: the one in use, and those used before, latest first. */
+/* One vCPU's roots: the one in use (none: CR3 names no memory), and those used before, latest first. */
 struct kvcpu {
     struct kroot cur, prev[KMMU_PREV_ROOTS];
     uint64_t cr3;
+    unsigned role; /* of its roots */
+    bool started;  /* has run */
 };
 
 struct knode {
@@ -142,7 +169,7 @@ static inline uint64_t *kmmu_spte(const struct kmmu *k, const struct kpage *p, u
 }
 static inline bool kmmu_symbolic(const struct kpage *p)
 {
-    return !p->direct && p->gfn < KHALF_FRAMES;
+    return !p->direct && (p->role & ROLE_KHALF);
 }
 /* The host could map this frame writable at once. */
 static inline bool kmmu_host_writable(const struct kmmu *k, uint64_t g)
@@ -156,13 +183,12 @@ static inline bool kmmu_maps_zeroes(const struct kmmu *k)
 {
     return k->vm->gm->mode == PAGES_4K || k->vm->gm->mode == PAGES_THP;
 }
-/* Where a leaf with these rights leads. The kernel's own leaves (no ACC_U) of a frame nobody wrote
- * lead to address 0, which stands for the host's page of zeroes; a program's need a frame in any
- * case. */
-static inline hpa_t kmmu_maps(const struct kmmu *k, uint64_t g, unsigned access)
+/* Where a leaf of this page leads. Those of the kernel half to a frame nobody wrote lead to address 0,
+ * which stands for the host's page of zeroes; all others need a frame in any case. */
+static inline hpa_t kmmu_maps(const struct kmmu *k, const struct kpage *p, uint64_t g)
 {
     const struct gmem *gm = k->vm->gm;
-    bool zero = (k->flags[g] & GF_ZERO) && !(access & ACC_U);
+    bool zero = (k->flags[g] & GF_ZERO) && (p->role & ROLE_KHALF);
     return zero || gmem_state(gm, gfn(g)) != PG_RESIDENT ? 0 : hfn_hpa(gmem_hfn(gm, gfn(g)));
 }
 static inline unsigned kmmu_access(uint64_t entry)
@@ -180,18 +206,19 @@ struct kpage *kmmu_child(const struct kmmu *, const struct kpage *, unsigned idx
 /* First gfn that leaf idx maps. */
 uint64_t kmmu_leaf_gfn(const struct kpage *, unsigned idx);
 
-/* The page for (gfn, level, direct, access): found, and then synced and no longer flooded; or made,
+/* The page for (gfn, level, direct, role): found, and then synced and no longer flooded; or made,
  * and its guest table write-protected. */
-struct kpage *kmmu_get(struct kmmu *, uint64_t gfn, unsigned level, bool direct, unsigned access);
+struct kpage *kmmu_get(struct kmmu *, uint64_t gfn, unsigned level, bool direct, unsigned role);
 void kmmu_link(struct kmmu *, struct kpage *parent, unsigned idx, struct kpage *child);
 void kmmu_zap_entry(struct kmmu *, struct kpage *, unsigned idx);
 /* Take a page out of the cache. A root in use stays until its last slot lets go (kmmu_put_root). */
 void kmmu_zap_page(struct kmmu *, struct kpage *);
 void kmmu_put_root(struct kmmu *, struct kpage *);
-/* The pages that stand for guest table g: at most one for each of 5 levels and 8 sets of rights. To
- * zap one may free others, so they are listed first, and looked up again one by one: kmmu_use() is
- * NULL when page i of the list is gone. */
-enum { KMMU_MAX_USES = 40 };
+/* The pages that stand for guest table g: at most one for each of 5 levels, 8 sets of rights, and 10
+ * of control registers (NXE, and WP or any of SMEP and SMAP); and those of the kernel half. To zap one
+ * may free others, so they are listed first, and looked up again one by one: kmmu_use() is NULL when
+ * page i of the list is gone. */
+enum { KMMU_MAX_USES = 2 * 5 * 8 * 10 };
 struct kuses {
     unsigned n;
     uint32_t id[KMMU_MAX_USES];
@@ -226,6 +253,7 @@ enum kpf {
     KPF_FIXED,
     KPF_SPURIOUS, /* the entry was right already */
     KPF_EMULATE,  /* the store must be emulated: its target is a table */
+    KPF_NO_SPTE,  /* so must the kernel's: no sPTE can allow it alone */
     KPF_RETRY,    /* the host changed meanwhile: the access faults again */
     KPF_GUEST     /* the guest's own fault */
 };
@@ -247,10 +275,32 @@ void kmmu_invlpg(struct kmmu *, struct kpage *root, gva_t va);
 /* The guest's entry idx of an indirect user page. */
 uint64_t kmmu_guest_entry(const struct kmmu *, const struct kpage *, unsigned idx);
 
+/* ---- shadow_kvm_roots.c: a vCPU's roots ---- */
+static inline struct kvcpu *kmmu_vcpu(const struct mmu *m)
+{
+    return &((struct kmmu *)m->vm->state)->vcpu[m->id];
+}
+/* The role of roots under these registers. */
+unsigned kmmu_role(const struct mmu_control *);
+/* Make the root for cr3 current if one of the last ones is; else current is empty. */
+bool kmmu_switch_root(struct kmmu *, struct kvcpu *, uint64_t cr3);
+/* Empty all slots that hold invalid roots. Frame 0 is empty: without a root a vCPU's walks exit. */
+void kmmu_let_go(struct kmmu *);
+/* Empty all slots of a vCPU. */
+void kmmu_drop_roots(struct kmmu *, struct kvcpu *);
+/* A PCID's translations are to be current: the pages below the root are synced, other roots of this
+ * PCID are let go. */
+void kmmu_invalidate(struct mmu *, unsigned pcid);
+/* Those of all roots are. */
+void kmmu_sync_roots(struct mmu *);
+/* Read again what the roots of a PCID have of an address. */
+enum { KMMU_ANY_PCID = -1 };
+void kmmu_invalidate_va(struct mmu *, gva_t va, int pcid);
+
 /* ---- shadow_kvm_fault.c: page faults ---- */
 struct kfault {
-    gva_t va;
-    bool write, user;
+    struct access a;
+    bool khalf;     /* the image's own access, to the kernel half */
     bool present;   /* the hardware found an sPTE that forbids the access */
     unsigned error; /* valid after KPF_GUEST */
     uint64_t gfn;   /* of the byte accessed; valid unless KPF_GUEST */

@@ -30,9 +30,13 @@ static const char *check_guest_entry(const struct kmmu *k, const struct kpage *p
     if ((ge & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || !pte_is_leaf(ge, p->level) ||
         pte_leaf_addr(ge, p->level) >> PAGE_SHIFT != p->target[idx])
         return "shadow-kvm (2) a leaf does not follow its guest entry";
-    return (e & PTE_W) && (ge & (PTE_W | PTE_D)) != (PTE_W | PTE_D)
-               ? "shadow-kvm (2) a leaf is writable too early"
-               : NULL;
+    unsigned more = kmmu_access(e) & ~(p->role & kmmu_access(ge));
+    if ((e & PTE_W) && !(ge & PTE_D))
+        return "shadow-kvm (2) a leaf is writable too early";
+    if (more == ACC_W && !(p->role & ROLE_WP) && !(e & PTE_U) &&
+        !((p->role & ROLE_SMEP_NOT_WP) && !(e & PTE_NX)))
+        more = 0;
+    return more ? "shadow-kvm (2) a leaf has a right that its guest entries deny" : NULL;
 }
 
 static const char *check_leaf(const struct kmmu *k, const struct kpage *p, unsigned idx, uint64_t e)
@@ -42,7 +46,7 @@ static const char *check_leaf(const struct kmmu *k, const struct kpage *p, unsig
     const char *why = NULL;
     if (g + n > gm->frames)
         return "shadow-kvm (1) a leaf maps what is no memory";
-    hpa_t to = kmmu_maps(k, g, e & PTE_U ? ACC_U : 0);
+    hpa_t to = kmmu_maps(k, p, g);
     if (to != (e & PTE_ADDR) || (to && n > 1ull << gmem_order(gm, gfn(g))) ||
         (!to && n > 1 && !(k->flags[g] & GF_HUGE)))
         return "shadow-kvm (1) a leaf does not map gmem's frame";

@@ -7,88 +7,67 @@
  *   3  have the host map the frame. A load of a frame nobody wrote maps the page of zeroes,
  *      read-only. A store to such a frame makes the host replace it, which drops every sPTE of it,
  *      so that the fault must be taken again.
- *   4  link the shadow pages on the way, found or made; each used one is not flooded.
- *   5  make the leaf, then prefetch around it unless the leaf was right already.
+ *   4  a store that only CR0.WP=0 permits: the leaf gets W and loses U, and X under SMEP.
+ *   5  link the shadow pages on the way, found or made; each used one is not flooded.
+ *   6  make the leaf, then prefetch around it unless the leaf was right already.
  *
- * The kernel uses the upper half only, whose walks need no memory: its tables are fixed
- * (shadow_kvm.h), accessed and dirty. A program's walks are in the guest's memory, where that half
- * is empty.
+ * The image's kernel uses the upper half only, whose walks need no memory: its tables are fixed
+ * (shadow_kvm.h), accessed and dirty. All other accesses, of a program or of a kernel that has no
+ * image, are walked in the guest's memory, where that half is empty.
+ *
+ * Not as in KVM: with SMAP set and WP clear, a store under EFLAGS.AC to a read-only user page is
+ * emulated (KPF_NO_SPTE). KVM makes it a kernel page, as it does without SMAP, and so lets later
+ * accesses through that lack AC; a guest could tell.
  */
+#include "shadow_vs_ept/guest_walk.h"
 #include "shadow_vs_ept/shadow_kvm.h"
-#include "shadow_vs_ept/walk.h"
 
 /* A guest translation: by level, the table read there and the rights gathered above it. */
 struct gwalk {
-    uint64_t table[6], entry[6], *at[6];
+    uint64_t table[6];
     unsigned access[6];
     unsigned leaf, leaf_access;
     uint64_t gfn; /* of the byte accessed */
 };
 
 /* The image's frames, which the host has from the start. */
-static bool in_image(const struct kfault *f) { return !f->user && f->va >= KHALF_IMAGE; }
+static bool in_image(const struct kfault *f) { return f->khalf && f->a.va >= KHALF_IMAGE; }
 
-static bool guest_fault(struct kfault *f, unsigned why)
+/* Walk, set A on the path and D for a store; a leaf that stays clean is made read-only. */
+static bool walk_tables(const struct mmu *m, struct kfault *f, struct gwalk *g)
 {
-    f->error = why | (f->user ? PF_U : 0) | (f->write ? PF_W : 0);
-    return false;
-}
-
-/* The rights of all levels decide. */
-static bool permits(const struct kfault *f, unsigned access)
-{
-    return (!f->user || (access & ACC_U)) && (!f->write || (access & ACC_W));
-}
-
-static bool walk_user(const struct mmu *m, struct kfault *f, struct gwalk *g)
-{
-    struct gmem *gm = m->vm->gm;
+    struct guest_walk w;
     unsigned access = ACC_ALL;
-    gfn_t t = gpa_gfn(m->guest_root);
-    for (unsigned l = m->vm->levels;; l--) {
-        if (!gmem_inside(gm, t))
-            return guest_fault(f, PF_P | PF_RSVD);
-        if (gmem_state(gm, t) != PG_RESIDENT) /* never written: reads as zero */
-            return guest_fault(f, 0);
-        g->table[l] = t.n;
-        g->access[l] = access;
-        g->at[l] = gmem_ptr(gm, gfn_gpa(t) + 8 * level_index(f->va, l));
-        uint64_t e = g->entry[l] = *g->at[l];
-        if (!(e & PTE_P))
-            return guest_fault(f, 0);
-        if ((e & PTE_GUEST_RSVD) || (l > 3 && (e & PTE_PS)) ||
-            (pte_is_leaf(e, l) && (e & pte_rsvd(l))))
-            return guest_fault(f, PF_P | PF_RSVD);
-        access &= kmmu_access(e);
-        g->leaf = l;
-        t = gpa_gfn(e & PTE_ADDR);
-        if (pte_is_leaf(e, l))
-            break;
+    if (!guest_walk(m, &f->a, &w)) {
+        f->error = w.error;
+        return false;
     }
-    uint64_t inside = f->va & ((1ull << level_shift(g->leaf)) - 1);
-    g->gfn = (pte_leaf_addr(g->entry[g->leaf], g->leaf) + inside) >> PAGE_SHIFT;
-    g->leaf_access = access;
-    if (!permits(f, access))
-        return guest_fault(f, PF_P);
-    return gmem_inside(gm, gfn(g->gfn)) || guest_fault(f, PF_P | PF_RSVD);
+    guest_walk_mark(m, &w, f->a.store);
+    for (unsigned l = m->vm->levels; l >= w.leaf; l--) {
+        g->table[l] = guest_walk_table(m, &w, l).n;
+        g->access[l] = access;
+        access &= kmmu_access(w.entry[l]);
+    }
+    g->leaf = w.leaf;
+    g->leaf_access = w.entry[w.leaf] & PTE_D ? access : access & ~(unsigned)ACC_W;
+    g->gfn = w.gpa >> PAGE_SHIFT;
+    return true;
 }
 
-/* Set A on the path, D for a store; a leaf that stays clean is made read-only. */
-static void mark(const struct mmu *m, const struct kfault *f, struct gwalk *g)
+/* Rights for a store that no R/W bit permits, but CR0.WP=0 does: the processor runs with WP set. */
+static void write_as_kernel(const struct mmu *m, struct gwalk *g)
 {
-    for (unsigned l = g->leaf; l <= m->vm->levels; l++)
-        *g->at[l] = g->entry[l] |= PTE_A;
-    if (f->write)
-        *g->at[g->leaf] = g->entry[g->leaf] |= PTE_D;
-    if (!(g->entry[g->leaf] & PTE_D))
-        g->leaf_access &= ~(unsigned)ACC_W;
+    g->leaf_access |= ACC_W;
+    g->leaf_access &= ~(unsigned)ACC_U;
+    if (m->ctl.smep && !MUTANT(kvm_wp_executable))
+        g->leaf_access &= ~(unsigned)ACC_X;
 }
 
 /* The upper half: KHALF_* of shadow_kvm.h. */
 static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwalk *g)
 {
     bool image = in_image(f);
-    uint64_t gpa = f->va - (image ? KHALF_IMAGE : KHALF_DIRECT);
+    uint64_t gpa = f->a.va - (image ? KHALF_IMAGE : KHALF_DIRECT);
     for (unsigned l = 1; l <= 5; l++)
         g->access[l] = ACC_ALL;
     g->table[m->vm->levels] = m->guest_root >> PAGE_SHIFT;
@@ -155,20 +134,20 @@ static void map_zero(const struct mmu *m, struct kmmu *k, uint64_t g)
     k->flags[g] |= GF_ZERO;
 }
 
-/* Have the frame mapped; false: the host changed what it had. The kernel's loads of a frame that is
- * not there read zeroes, and leave it so. */
+/* Have the frame mapped; false: the host changed what it had. The image's loads of a frame that is not
+ * there read zeroes, and leave it so. */
 static bool host_map(struct mmu *m, struct kmmu *k, const struct kfault *f, uint64_t g)
 {
     if (in_image(f))
         return true;
-    if (f->write && kmmu_break_zero(m, k, g))
+    if (f->a.store && kmmu_break_zero(m, k, g))
         return false;
     if (gmem_state(m->vm->gm, gfn(g)) == PG_RESIDENT)
         return true;
-    bool zero = !f->write && kmmu_maps_zeroes(k);
+    bool zero = !f->a.store && kmmu_maps_zeroes(k);
     if (zero)
         map_zero(m, k, g);
-    if (!zero || f->user)
+    if (!zero || !f->khalf)
         kmmu_back(m, k, g);
     return true;
 }
@@ -178,9 +157,10 @@ static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const stru
                            const struct gwalk *g)
 {
     unsigned level = g->leaf, host = 1 + gmem_order(m->vm->gm, gfn(g->gfn)) / 9;
-    if (!f->user && (k->flags[g->gfn] & GF_HUGE))
+    if (f->khalf && (k->flags[g->gfn] & GF_HUGE))
         host = 2;
-    if ((g->leaf_access & ACC_W) && level > 1) /* a large page that holds its own tables */
+    bool writable = (g->leaf_access & ACC_W) || (f->a.supervisor && !m->ctl.wp);
+    if (writable && level > 1) /* a large page that holds its own tables */
         for (unsigned l = g->leaf; l <= m->vm->levels; l++)
             if ((g->gfn ^ g->table[l]) >> (9 * (g->leaf - 1)) == 0)
                 return 1;
@@ -193,17 +173,18 @@ static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const stru
 
 /* ---- the shadow's side ---- */
 
-/* The page below entry idx of p, linked. */
+/* The page below entry idx of p, linked; `role`: what it does not inherit. */
 static struct kpage *descend(struct kmmu *k, struct kpage *p, unsigned idx, uint64_t g, bool direct,
-                             unsigned access)
+                             unsigned role)
 {
     struct kpage *child = kmmu_child(k, p, idx);
+    role |= p->role & ROLE_CONTROL;
     p->flood = 0;
-    if (child && child->gfn == g && child->direct == direct && child->access == access)
+    if (child && child->gfn == g && child->direct == direct && child->role == role)
         return child;
     if (child && direct) /* for a page that was clean, or is so no more */
         kmmu_zap_entry(k, p, idx);
-    child = kmmu_get(k, g, p->level - 1u, direct, access);
+    child = kmmu_get(k, g, p->level - 1u, direct, role);
     if (child->unsync_children)
         kmmu_sync_below(k, child);
     kmmu_link(k, p, idx, child);
@@ -213,21 +194,21 @@ static struct kpage *descend(struct kmmu *k, struct kpage *p, unsigned idx, uint
 static enum kpf fetch(struct mmu *m, struct kmmu *k, struct kpage *p, const struct kfault *f,
                       const struct gwalk *g)
 {
-    unsigned l = m->vm->levels;
+    unsigned l = m->vm->levels, half = f->khalf ? ROLE_KHALF : 0;
     for (; l > g->leaf; l--)
-        p = descend(k, p, level_index(f->va, l), g->table[l - 1], false, g->access[l - 1]);
+        p = descend(k, p, level_index(f->a.va, l), g->table[l - 1], false, g->access[l - 1] | half);
     unsigned goal = goal_level(m, k, f, g);
     for (; l > goal; l--) {
         uint64_t first = g->gfn & ~((1ull << (9 * (l - 1))) - 1);
-        p = descend(k, p, level_index(f->va, l), first, true, g->leaf_access);
+        p = descend(k, p, level_index(f->a.va, l), first, true, g->leaf_access | half);
     }
     p->flood = 0;
     struct kleaf leaf = {.gfn = g->gfn & ~((1ull << (9 * (l - 1))) - 1),
                          .access = g->leaf_access,
-                         .write = f->write,
+                         .write = f->a.store,
                          .can_unsync = true,
                          .host_writable = in_image(f) || kmmu_host_writable(k, g->gfn)};
-    unsigned idx = level_index(f->va, l);
+    unsigned idx = level_index(f->a.va, l);
     enum kpf r = kmmu_set_leaf(k, p, idx, &leaf);
     if (r != KPF_SPURIOUS)
         kmmu_prefetch(k, p, idx);
@@ -244,19 +225,22 @@ static void used(struct kmmu *k, struct kpage *root, gva_t va)
 enum kpf kmmu_fault(struct mmu *m, struct kmmu *k, struct kpage *root, struct kfault *f)
 {
     struct gwalk g = {0};
-    if (!f->user)
+    if (f->khalf)
         walk_kernel(m, f, &g);
-    else if (!walk_user(m, f, &g))
+    else if (!walk_tables(m, f, &g))
         return KPF_GUEST;
-    else
-        mark(m, f, &g);
     f->gfn = g.gfn;
-    if (f->present && f->write && k->tracked[g.gfn]) {
-        used(k, root, f->va);
+    if (f->present && f->a.store && k->tracked[g.gfn]) {
+        used(k, root, f->a.va);
         return KPF_EMULATE;
     }
+    bool as_kernel = f->a.store && !(g.leaf_access & ACC_W);
+    if (as_kernel && m->ctl.smap && (g.leaf_access & ACC_U))
+        return KPF_NO_SPTE;
     if (!host_map(m, k, f, g.gfn))
         return KPF_RETRY;
+    if (as_kernel)
+        write_as_kernel(m, &g);
     kmmu_make_room(k);
     return fetch(m, k, root, f, &g);
 }

@@ -55,7 +55,7 @@ static uint64_t displace(struct kmmu *k, struct kpage *p, unsigned idx, hpa_t to
 enum kpf kmmu_set_leaf(struct kmmu *k, struct kpage *p, unsigned idx, const struct kleaf *l)
 {
     bool protected = false;
-    hpa_t to = kmmu_maps(k, l->gfn, l->access);
+    hpa_t to = kmmu_maps(k, p, l->gfn);
     uint64_t old = displace(k, p, idx, to), e = make_leaf(k, p, old, to, l, &protected);
     if (old & ~e & (PTE_W | PTE_A | PTE_D))
         k->flush = true;

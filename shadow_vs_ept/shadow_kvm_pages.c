@@ -287,14 +287,14 @@ static uint32_t new_id(struct kmmu *k)
 }
 
 static struct kpage *new_page(struct kmmu *k, uint64_t g, unsigned level, bool direct,
-                              unsigned access)
+                              unsigned role)
 {
     hpa_t table = mmu_table_alloc(k->vm); /* may end the VM: before anything changes */
     struct kpage *p = meta_calloc(META_PAGING, 1, sizeof *p);
     *p = (struct kpage){.gfn = g,
                         .table = table,
                         .level = (uint8_t)level,
-                        .access = (uint8_t)access,
+                        .role = (uint8_t)role,
                         .direct = direct,
                         .id = new_id(k),
                         .older = k->newest};
@@ -321,27 +321,29 @@ static void zap_other_uses(struct kmmu *k, uint64_t g, unsigned level)
 }
 
 static struct kpage *find(const struct kmmu *k, uint64_t g, unsigned level, bool direct,
-                          unsigned access)
+                          unsigned role)
 {
+    const unsigned ignored = MUTANT(kvm_role_lost) ? ROLE_CONTROL : 0;
     for (uint32_t i = *chain(k, g); i; i = k->page[i]->chain) {
         struct kpage *p = k->page[i];
-        if (p->gfn == g && p->level == level && p->direct == direct && p->access == access)
+        if (p->gfn == g && p->level == level && p->direct == direct &&
+            !((p->role ^ role) & ~ignored))
             return p;
     }
     return NULL;
 }
 
-struct kpage *kmmu_get(struct kmmu *k, uint64_t g, unsigned level, bool direct, unsigned access)
+struct kpage *kmmu_get(struct kmmu *k, uint64_t g, unsigned level, bool direct, unsigned role)
 {
     zap_other_uses(k, g, level);
-    struct kpage *p = find(k, g, level, direct, access);
+    struct kpage *p = find(k, g, level, direct, role);
     if (p) {
         if (p->unsync) /* the guest need not invalidate what becomes present; it stays writable */
             kmmu_sync_page(k, p);
         p->flood = 0;
         return p;
     }
-    p = new_page(k, g, level, direct, access);
+    p = new_page(k, g, level, direct, role);
     uint32_t *c = chain(k, g);
     p->chain = *c;
     *c = p->id;

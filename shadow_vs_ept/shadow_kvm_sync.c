@@ -17,11 +17,10 @@ uint64_t kmmu_guest_entry(const struct kmmu *k, const struct kpage *p, unsigned 
 static bool leaf_of(const struct kmmu *k, const struct kpage *p, uint64_t entry, struct kleaf *l)
 {
     uint64_t g = (entry & PTE_ADDR) >> PAGE_SHIFT;
-    if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || g >= k->vm->gm->frames)
+    if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || g >= k->vm->gm->frames ||
+        ((entry & PTE_NX) && !(p->role & ROLE_NX)))
         return false;
-    unsigned access = p->access & kmmu_access(entry);
-    if (!(access & ACC_U)) /* of no use to a program: not followed (user_only) */
-        return false;
+    unsigned access = p->role & kmmu_access(entry);
     *l = (struct kleaf){
         .gfn = g, .access = entry & PTE_D ? access : access & ~(unsigned)ACC_W, .prefetch = true};
     return true;
@@ -73,7 +72,7 @@ static bool prefetch_run(struct kmmu *k, struct kpage *p, unsigned from, unsigne
     unsigned i = from;
     for (; i < to && kmmu_host_writable(k, p->gfn + i); i++) {
         struct kleaf l = {.gfn = p->gfn + i,
-                          .access = p->access,
+                          .access = p->role & ACC_ALL,
                           .prefetch = true,
                           .can_unsync = true,
                           .host_writable = true};

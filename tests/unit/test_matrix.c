@@ -13,8 +13,7 @@
  *   sample   all of them at all levels
  *
  * for pages of 4 KiB, 2 MiB and 1 GiB, in both halves of the address space, on three machines per
- * strategy: 4 and 5 levels, each kind of walk cache, each size of host page. A strategy that knows no
- * supervisor (user_only) gets 2 kinds of access and the fixed registers.
+ * strategy: 4 and 5 levels, each kind of walk cache, each size of host page.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,11 +41,7 @@ static const struct access kinds[] = {
     {.supervisor = true, .ac = true},
     {.supervisor = true, .store = true, .ac = true},
 };
-enum {
-    NKINDS = ARRAY_SIZE(kinds),
-    NOWHERE = 3,
-    USER_KINDS = 2
-}; /* user-mode fetches: user_only has none */
+enum { NKINDS = ARRAY_SIZE(kinds), NOWHERE = 3 };
 
 struct matrix {
     struct bare b;
@@ -58,8 +53,6 @@ struct matrix {
 };
 
 static uint64_t peek(const void *ctx, uint64_t gpa) { return bare_peek(ctx, gpa); }
-
-static bool user_only(const struct matrix *x) { return x->b.cfg.paging->user_only; }
 
 /* ---- one case ---- */
 
@@ -150,7 +143,7 @@ static void one_case(struct matrix *x, const uint64_t *entry, const struct acces
 static void control(struct matrix *x, bool wp, bool smep, bool smap, bool pge, bool nxe)
 {
     const struct mmu_control c = {.wp = wp, .smep = smep, .smap = smap, .pge = pge, .nxe = nxe};
-    if (!user_only(x) && memcmp(&c, &x->b.mmu->ctl, sizeof c))
+    if (memcmp(&c, &x->b.mmu->ctl, sizeof c))
         mmu_guest_control(x->b.mmu, &c);
 }
 
@@ -168,19 +161,16 @@ static uint64_t rights_bits(unsigned k)
     return (k & 1 ? PTE_W : 0) | (k & 2 ? PTE_U : 0) | (k & 4 ? PTE_NX : 0);
 }
 
-static unsigned nkinds(const struct matrix *x) { return user_only(x) ? USER_KINDS : NKINDS; }
-static unsigned ncontrols(const struct matrix *x, unsigned all) { return user_only(x) ? 1 : all; }
-
 static void rights(struct matrix *x, unsigned upper)
 {
     const uint64_t all = PTE_W | PTE_U | PTE_NX;
     uint64_t entry[6], base[6];
     plain_path(x, base);
-    for (unsigned c = 0; c < ncontrols(x, 16); c++) {
+    for (unsigned c = 0; c < 16; c++) {
         control(x, c & 1, c & 2, c & 4, true, c & 8);
         for (unsigned up = 0; up < 8; up++)
             for (unsigned leaf = 0; leaf < 8; leaf++)
-                for (unsigned k = 0; k < nkinds(x); k++) {
+                for (unsigned k = 0; k < NKINDS; k++) {
                     memcpy(entry, base, sizeof entry);
                     entry[upper] = (entry[upper] & ~all) | rights_bits(up);
                     entry[x->leaf] = (entry[x->leaf] & ~all) | rights_bits(leaf);
@@ -211,11 +201,11 @@ static void flags(struct matrix *x, unsigned upper)
 {
     uint64_t entry[6], base[6];
     plain_path(x, base);
-    for (unsigned c = 0; c < ncontrols(x, 4); c++) {
+    for (unsigned c = 0; c < 4; c++) {
         control(x, c & 1, true, true, true, c & 2);
         for (unsigned leaf = 0; leaf < 3 * 32; leaf++)
             for (unsigned up = 0; up < 8; up++)
-                for (unsigned k = 0; k < nkinds(x); k++) {
+                for (unsigned k = 0; k < NKINDS; k++) {
                     memcpy(entry, base, sizeof entry);
                     entry[x->leaf] = flag_bits(leaf / 3, base[x->leaf]);
                     entry[x->leaf] |= leaf % 3 == 1 ? reserved_bit(x->leaf, true, leaf + up) : 0;
@@ -246,14 +236,14 @@ static void nowhere(struct matrix *x)
     plain_path(x, entry);
     one_case(x, entry, &kinds[1]);
     for (unsigned i = 0; i < NOWHERE; i++)
-        for (unsigned k = 0; k < nkinds(x); k++) {
+        for (unsigned k = 0; k < NKINDS; k++) {
             for (unsigned l = x->leaf; l <= x->levels; l++) {
                 plain_path(x, entry);
                 entry[l] |= bit[i];
                 one_case(x, entry, &kinds[k]);
             }
         }
-    for (unsigned k = 0; k < nkinds(x) && !user_only(x); k++) { /* whose kernel loads no such CR3 */
+    for (unsigned k = 0; k < NKINDS; k++) {
         load_root(x, root | 2 * GIB);
         one_access(x, entry, &kinds[k], false, "in no root");
         x->cases++;
@@ -283,7 +273,7 @@ static void sample(struct matrix *x, struct rng *r, unsigned n)
         plain_path(x, entry);
         for (unsigned l = x->leaf; l <= x->levels; l++)
             entry[l] = random_bits(r, l, l == x->leaf, entry[l]);
-        one_case(x, entry, &kinds[rng_below(r, nkinds(x))]);
+        one_case(x, entry, &kinds[rng_below(r, NKINDS)]);
     }
 }
 
@@ -336,7 +326,7 @@ static void not_canonical(struct matrix *x)
     const uint64_t va[EDGES] = {half, half | 0x5a8, -half - 1, ~half, 1ull << 63, half << 1};
     uint64_t entry[6] = {0};
     for (unsigned i = 0; i < EDGES; i++)
-        for (unsigned k = 0; k < nkinds(x); k++) {
+        for (unsigned k = 0; k < NKINDS; k++) {
             x->va = va[i];
             x->leaf = x->levels + 1; /* no entry is read */
             one_access(x, entry, &kinds[k], !kinds[k].supervisor && !kinds[k].fetch, "first");
@@ -346,14 +336,13 @@ static void not_canonical(struct matrix *x)
 
 /* Pairs of a leaf and an entry above it: 3 + 2 + 1 with 4 levels, 4 + 3 + 2 with 5. For each, rights:
  * 8 x 8 bits; flags: 3 x 32 x 8. Samples: 3 sizes in 2 halves. Nowhere: the same 6 paths, of 4, 3, 2
- * entries (one more with 5 levels), and but for user_only one CR3; and a plain case. */
-static uint64_t expected(bool user, unsigned levels)
+ * entries (one more with 5 levels), and one CR3; and a plain case. */
+static uint64_t expected(unsigned levels)
 {
-    const uint64_t pairs = levels == 4 ? 6 : 9, nk = user ? USER_KINDS : NKINDS;
-    const uint64_t controls[2] = {user ? 1 : 16, user ? 1 : 4};
+    const uint64_t pairs = levels == 4 ? 6 : 9, nk = NKINDS;
     const uint64_t places = 2 * (levels == 4 ? 9 : 12);
-    return pairs * (64 * controls[0] + 768 * controls[1]) * nk + 6 * SAMPLES + EDGES * nk +
-           places * NOWHERE * nk + (user ? 0 : 6 * nk) + 6;
+    return pairs * (64 * 16 + 768 * 4) * nk + 6 * SAMPLES + EDGES * nk + places * NOWHERE * nk +
+           6 * nk + 6;
 }
 
 static uint64_t run_machine(const struct paging *p, const struct machine *m)
@@ -391,7 +380,7 @@ static uint64_t run_machine(const struct paging *p, const struct machine *m)
     if (why)
         fail_msg("%s: %s", p->name, why);
     bare_free(&x.b);
-    assert_int_equal(x.cases, expected(p->user_only, m->levels));
+    assert_int_equal(x.cases, expected(m->levels));
     return x.cases;
 }
 

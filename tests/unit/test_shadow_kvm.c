@@ -410,6 +410,59 @@ static void a_new_root_costs_a_spurious_fault(void **state)
                 (struct counts){.spurious = 1, .made = 1});
 }
 
+/* ---- control registers ---- */
+
+static void map_read_only(struct user *u, gva_t *at)
+{
+    map_one(u, at);
+    assert_int_equal(u_mprotect(u, at[0], PAGE, GK_READ), GK_OK);
+    ld(u, at[0]);
+}
+
+/* A kernel that clears CR0.WP, and uses the page in turns with its program. */
+static void kernel_stores_there(struct user *u, gva_t *at)
+{
+    const struct mmu_control c = {.smep = true, .pge = true, .nxe = true};
+    const struct access store = {.va = at[0], .store = true, .supervisor = true};
+    mmu_guest_control(u->hw->mmu, &c);
+    mmu_access(u->hw->mmu, &store);
+    ld(u, at[0]);
+    mmu_access(u->hw->mmu, &store);
+}
+
+/* Other registers, other pages: a new root, and on it the three of the image, whose next instruction
+ * is a fill. kvm: the store makes three pages for the program's half, whose leaf table was out of sync
+ * and writable: a flush, and the sPTE is the kernel's; the load takes W away, a flush, and the second
+ * store gives it back: a fill each. pvm: the stores are the emulator's; the load makes the three
+ * pages, with no writable sPTE of their tables to be flushed for. */
+static void a_kernel_without_wp_shares_a_page_in_turns(void **state)
+{
+    (void)state;
+    kvm_and_pvm((struct scenario){"cr0.wp", map_read_only, kernel_stores_there, .mem = 0},
+                (struct counts){.fill = 1 + 3, .made = 4 + 3, .flushes = 2},
+                (struct counts){.fill = 1 + 1, .made = 4 + 3});
+}
+
+/* With SMAP no sPTE can be the kernel's alone: each store is emulated, one exit (other) and no fill
+ * but the image's. */
+static void kernel_stores_under_smap(struct user *u, gva_t *at)
+{
+    const struct mmu_control c = {.smap = true, .pge = true, .nxe = true};
+    const struct access store = {.va = at[0], .store = true, .supervisor = true, .ac = true};
+    mmu_guest_control(u->hw->mmu, &c);
+    uint64_t before = u->hw->mmu->c.exit_other;
+    for (unsigned i = 0; i < 3; i++)
+        mmu_access(u->hw->mmu, &store);
+    assert_int_equal(u->hw->mmu->c.exit_other - before, u->hw->mvm->paging->emulate ? 0 : 3);
+}
+
+static void under_smap_its_stores_are_emulated(void **state)
+{
+    (void)state;
+    kvm_and_pvm((struct scenario){"smap", map_read_only, kernel_stores_under_smap, .mem = 0},
+                (struct counts){.fill = 1, .made = 4}, (struct counts){.fill = 1, .made = 4});
+}
+
 /* ---- the host ---- */
 
 static void touch_16(struct user *u, gva_t *at)
@@ -500,6 +553,8 @@ int main(void)
         cmocka_unit_test(a_recycled_table_is_dropped),
         cmocka_unit_test(switching_back_fills_nothing),
         cmocka_unit_test(a_new_root_costs_a_spurious_fault),
+        cmocka_unit_test(a_kernel_without_wp_shares_a_page_in_turns),
+        cmocka_unit_test(under_smap_its_stores_are_emulated),
         cmocka_unit_test(discarded_pages_are_filled_again),
         cmocka_unit_test(neighbours_are_prefetched),
         cmocka_unit_test(shadow_pages_are_bounded),
