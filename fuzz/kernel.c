@@ -104,13 +104,13 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
     ask(r);
 }
 
-static _Noreturn void on_no_frames(void *ctx)
+static __attribute__((noreturn)) void on_no_frames(void *ctx)
 {
     struct run *r = ctx;
     r->below->no_frames(r->hw);
 }
 
-static _Noreturn void on_no_progress(void *ctx, gva_t va)
+static __attribute__((noreturn)) void on_no_progress(void *ctx, gva_t va)
 {
     struct run *r = ctx;
     r->below->no_progress(r->hw, va);
