@@ -9,7 +9,7 @@
  * What the device counts itself is `pages`: those in its bitmap.
  *
  * Interface: balloon_new, then hand balloon_virtio() to a transport; everything is called by one thread at a time, and
- * happens inside the call. A policy reads state and count and sets targets, no more.
+ * happens inside the call. A policy reads the state and sets targets, no more.
  *
  * Invariants (balloon_check verifies all but 3):
  *  (1) pages = bits set in ballooned; released is a subset of ballooned; no bit lies beyond the guest's frames.
@@ -90,6 +90,7 @@ struct balloon_state {
     uint64_t frames;
     struct virtio_state virtio;
     struct virtio_balloon_config config;
+    struct balloon_counters count;
     uint64_t pages; /* in the balloon */
 
     bool stats_held, stats_asked; /* a buffer is here; it was returned to ask for news */
@@ -108,7 +109,6 @@ struct balloon {
     struct balloon_ops ops;
     void *ctx;
     struct balloon_state *state;
-    struct balloon_counters count;
     struct balloon_scratch *scratch; /* empty between calls */
 };
 

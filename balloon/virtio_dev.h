@@ -24,8 +24,8 @@ enum virtio_refused {
     VIRTIO_REFUSED_QUEUE,    /* a register of a queue that does not exist */
     VIRTIO_REFUSED_QUEUE_LIVE,    /* size or address of a queue that is ready */
     VIRTIO_REFUSED_QUEUE_INVALID, /* QueueReady for a queue that breaks invariant (1) of virtq.h */
-    VIRTIO_REFUSED_NOTIFY,        /* notification of a queue that does not exist or is not ready */
-    VIRTIO_REFUSED_ACK,           /* acknowledgement of an interrupt that was not raised */
+    VIRTIO_REFUSED_NOTIFY, /* notification of a queue that does not exist, is not ready or not negotiated */
+    VIRTIO_REFUSED_ACK,    /* acknowledgement of an interrupt that was not raised */
     VIRTIO_REFUSED_CONFIG, /* configuration access outside of it, or a write the device refuses */
     VIRTIO_REFUSED_RING,   /* a ring that breaks the rules: DEVICE_NEEDS_RESET */
     VIRTIO_REFUSED_COUNT,
@@ -48,14 +48,12 @@ struct virtio_device_ops {
     void (*config_read)(struct virtio_device *, uint32_t offset, void *buf, uint32_t len);
     /* False: refused, nothing has changed. */
     bool (*config_write)(struct virtio_device *, uint32_t offset, const void *buf, uint32_t len);
-    /* The queue is ready and the driver is (DRIVER_OK). */
-    void (*notify)(struct virtio_device *, unsigned queue);
+    /* The queue is ready and the driver is (DRIVER_OK). False: of a feature that was not accepted. */
+    bool (*notify)(struct virtio_device *, unsigned queue);
     /* One queue forgets its chains, without virtq_push. */
     void (*queue_reset)(struct virtio_device *, unsigned queue);
     /* The driver wrote status 0. Queues have been reset. */
     void (*reset)(struct virtio_device *);
-    /* The status changed; features are final from FEATURES_OK on. */
-    void (*status)(struct virtio_device *, uint32_t status);
 };
 
 struct virtio_device {
@@ -92,6 +90,8 @@ void virtio_interrupt(struct virtio_device *, uint32_t bits);
 void virtio_update_line(struct virtio_device *);
 /* The configuration has changed: a new generation, and an interrupt when the driver is there. */
 void virtio_config_changed(struct virtio_device *);
+/* virtq_available; 0 also when the ring breaks the rules: DEVICE_NEEDS_RESET. */
+uint16_t virtio_available(struct virtio_device *, unsigned queue);
 /* virtq_pop, with VIRTQ_BAD turned into DEVICE_NEEDS_RESET. */
 enum virtq_result virtio_pop(struct virtio_device *, unsigned queue, struct virtq_chain *);
 /* virtq_push likewise; false: no longer live. No interrupt yet. */
