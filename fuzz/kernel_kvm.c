@@ -1,16 +1,19 @@
 /* kernel_kvm.c: kernel programs on this host's KVM: the script in ring 3 of the guest image.
  *
- * The image runs "test:script" (workloads/image/script.c): it asks for operations by number and tells
- * what it saw. Both are calls of a guest, which may do anything: operations are asked for in turn,
- * one operation shows at most SCRIPT_SEEN_MAX things, and a program is finished when it has been told that
- * there are no more. Otherwise the run ends with outcome `aborted`.
+ * The image runs "test:script" (workloads/image/script.c). Operations go to it and what it saw comes
+ * back by struct nb_script, many at a time, so that what a TLB holds lives on from one operation to the
+ * next. The guest may do anything with it: operations are asked for in turn, what was seen belongs to one
+ * that was handed out, never to an earlier one than before, and is at most SCRIPT_SEEN_MAX things of one; a
+ * program is finished when it was told that there is no more. Otherwise the run ends as `aborted`.
  *
- * The host moves frames when it hands out SCRIPT_move, while the vCPU stands still: contents are copied
- * out, the frames given back, so that KVM's MMU notifiers drop every translation of them, and the
- * contents copied into new ones. The reserved range stays: on the model it takes no guest memory.
+ * The host moves frames when it hands out SCRIPT_move, always the first of its piece, while the vCPU
+ * stands still: contents are copied out, the frames given back, so that KVM's MMU notifiers drop every
+ * translation of them, and the contents copied into new ones. The reserved range stays: on the model it
+ * takes no guest memory.
  *
- * The guest kernel's invariants are checked on the model, which has the same kernel: in an emulated ring 0
- * that takes a second. A and D bits, faults and table writes are those of a run from the guest's boot on, as on the model.
+ * The guest kernel's invariants are checked on the model, which has the same kernel: in an emulated ring
+ * 0 that takes a second. A and D bits, faults and table writes are those of a run from the guest's boot
+ * on, as on the model.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -24,15 +27,16 @@
 struct session {
     const struct fuzz_prog *prog;
     struct history *h;
-    uint64_t asked; /* operations, the end of the program among them */
-    unsigned seen;  /* since the last was asked for */
+    uint64_t given; /* operations */
     bool ended;     /* the guest knows that there are no more */
+    uint32_t op;    /* that saw something last, and how much */
+    unsigned seen;
 };
 
 static bool refuse(struct session *s, const char *what)
 {
-    snprintf(s->h->detail, sizeof s->h->detail, "at operation %" PRIu64 " the guest %s", s->asked,
-             what);
+    snprintf(s->h->detail, sizeof s->h->detail, "after %" PRIu64 " operations the guest %s",
+             s->given, what);
     return false;
 }
 
@@ -53,37 +57,65 @@ static void move_frames(struct backing *mem, uint64_t first, uint64_t n)
     meta_free(META_HOST, copy);
 }
 
-static bool on_op(struct session *s, struct image_vm *m, uint64_t index)
+static bool take(struct session *s, struct seen seen)
 {
-    struct script_op op = {0};
-    if (index != s->asked)
-        return refuse(s, "asked for another one");
-    s->ended = !kernel_op(s->prog, index, &op);
-    s->asked++;
-    s->seen = 0;
-    if (!s->ended && op.kind == SCRIPT_move)
-        move_frames(m->mem, op.arg[0], op.arg[1]);
-    m->boot->op_there = !s->ended;
-    m->boot->op_kind = op.kind;
-    memcpy(m->boot->op_arg, op.arg, sizeof op.arg);
+    if (seen.op >= s->given || seen.op < s->op)
+        return refuse(s, "saw something without an operation");
+    s->seen = seen.op == s->op ? s->seen + 1 : 1;
+    s->op = seen.op;
+    if (seen.tag > SAW_FAULT || s->seen > SCRIPT_SEEN_MAX)
+        return refuse(s, "saw what no operation shows");
+    history_add(s->h, seen);
     return true;
 }
 
-static bool on_saw(struct session *s, const struct nb_boot *b)
+static bool take_all(struct session *s, struct image_vm *m)
 {
-    if (!s->asked || s->ended)
-        return refuse(s, "saw something without an operation");
-    if (b->error > SAW_FAULT || s->seen++ == SCRIPT_SEEN_MAX)
-        return refuse(s, "saw what no operation shows");
-    history_add(s->h, (struct seen){.op = (unsigned)(s->asked - 1),
-                                    .tag = (enum script_tag)b->error,
-                                    .a = b->addr,
-                                    .b = b->value});
+    struct nb_script copy;
+    memcpy(&copy, m->script, sizeof copy);
+    m->script->nsaw = 0;
+    if (copy.nsaw > NB_SAWS)
+        return refuse(s, "saw more than it can say");
+    for (unsigned i = 0; i < copy.nsaw; i++)
+        if (!take(s, (struct seen){.op = copy.saw[i].op,
+                                   .tag = (enum script_tag)copy.saw[i].tag,
+                                   .a = copy.saw[i].a,
+                                   .b = copy.saw[i].b}))
+            return false;
+    return true;
+}
+
+/* As many as there is room for, up to the next that moves frames. */
+static void give(struct session *s, struct image_vm *m)
+{
+    struct script_op op;
+    unsigned n = 0;
+    for (; n < NB_OPS && kernel_op(s->prog, s->given, &op); n++, s->given++) {
+        if (op.kind == SCRIPT_move && n > 0)
+            break;
+        if (op.kind == SCRIPT_move)
+            move_frames(m->mem, op.arg[0], op.arg[1]);
+        m->script->op[n].kind = op.kind;
+        memcpy(m->script->op[n].arg, op.arg, sizeof op.arg);
+    }
+    m->script->nops = n;
+    s->ended = n == 0;
+}
+
+static bool on_op(struct session *s, struct image_vm *m, uint64_t number)
+{
+    if (!take_all(s, m))
+        return false;
+    if (number != s->given && !s->ended)
+        return refuse(s, "asked for another one");
+    give(s, m);
     return true;
 }
 
 static bool on_done(struct session *s, struct image_vm *m, const struct nb_boot *b)
 {
+    if (!take_all(s, m))
+        return false;
     if (!s->ended)
         return refuse(s, "ended before its program");
     s->h->faults = b->faults;
@@ -98,7 +130,7 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
     case NB_CALL_OP:
         return on_op(ctx, m, copy->value);
     case NB_CALL_SAW:
-        return on_saw(ctx, copy);
+        return take_all(ctx, m);
     case NB_CALL_DONE:
         return on_done(ctx, m, copy);
     default:
@@ -125,6 +157,8 @@ bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog
     if (code != NB_OK)
         die(code, "%s", err);
     h->outcome = image_vm_run(m, guest, &param, 1, 0, on_call, &s, h->detail, sizeof h->detail);
+    if (h->outcome != OUTCOME_OK && h->outcome != OUTCOME_ABORTED)
+        take_all(&s, m); /* up to what ended it */
     image_vm_free(m);
     return true;
 }

@@ -79,6 +79,7 @@ static void fill_boot(struct image_vm *m)
 {
     const struct vm_config *c = m->cfg;
     m->boot = (struct nb_boot *)(void *)(m->mem->mem + BOOT_GPA);
+    m->script = (struct nb_script *)(void *)(m->mem->mem + SCRIPT_GPA);
     m->boot->mem_bytes = c->mem;
     m->boot->levels = c->levels;
     m->boot->pages = (uint32_t)c->guest_page;

@@ -20,10 +20,11 @@ struct image_vm {
     const struct vm_config *cfg;
     struct kvm_vm *vm;
     struct kvm_vcpu *vcpu;
-    struct backing *mem;  /* all of guest memory, gpa 0 first */
-    struct nb_boot *boot; /* in guest memory: may change whenever the guest runs */
-    uint64_t calls;       /* port writes of the guest to NB_PORT, up to now */
-    bool probing;         /* set by the caller: exits to NB_PROBE_PORT and MMIO are no crash */
+    struct backing *mem;      /* all of guest memory, gpa 0 first */
+    struct nb_boot *boot;     /* in guest memory: may change whenever the guest runs */
+    struct nb_script *script; /* likewise */
+    uint64_t calls;           /* port writes of the guest to NB_PORT, up to now */
+    bool probing;             /* set by the caller: exits to NB_PROBE_PORT and MMIO are no crash */
 };
 
 /* NB_OK; or with one sentence in err: NB_NODEVICE (no KVM, or it lacks something this configuration
@@ -33,8 +34,8 @@ int image_vm_new(struct image_vm **, const struct vm_config *cfg, char *err, siz
 void image_vm_free(struct image_vm *);
 
 /* BOOTED, PHASE, MARK, OP, SAW and DONE (DISCARD is served here; calls that end a run are not
- * shown). The copy of the boot page has a printable, NUL-terminated text. The answer to OP is the function's
- * to write into m->boot; without one there are no operations. False: end the run; it
+ * shown). The copy of the boot page has a printable, NUL-terminated text. The answers to OP and SAW are the
+ * function's to write into m->script; without one there are no operations. False: end the run; it
  * counts as OUTCOME_ABORTED, and what to say is the function's to write into the run's `detail`. */
 typedef bool (*image_call_fn)(void *ctx, struct image_vm *, enum nb_call,
                               const struct nb_boot *copy);

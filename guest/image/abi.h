@@ -12,6 +12,7 @@
  *   0x002000  the kernel's tables: PDPT, image PD, image PT, PML4 of the kernel half (5 levels)
  *   0x006000  root table at entry, replaced when the first process is made (GDT, TSS and IDT are the
  *             image's own)
+ *   0x007000  struct nb_script, when the program is a script
  *   0x010000  the image: header, text, data, bss, stacks
  *   0x100000  page directories of the direct map, one per GiB of guest memory (256 at most)
  *   0x200000  kernel memory (hw_kmem) up to the end of the reserved range
@@ -37,6 +38,7 @@
 #define IMAGE_PT_GPA 0x4000u
 #define KERNEL_PML4_GPA 0x5000u /* used with 5 levels only */
 #define BOOT_ROOT_GPA 0x6000u
+#define SCRIPT_GPA 0x7000u
 #define IMAGE_GPA 0x10000u
 #define IMAGE_LIMIT 0x100000u
 #define DIRECT_PD_GPA 0x100000u
@@ -67,8 +69,9 @@ enum nb_call {
     NB_CALL_PANIC,      /* text, addr = rip: a fault in ring 0, or an unexpected vector */
     NB_CALL_DISCARD,    /* addr, value: the host drops guest-physical [addr, addr + value) */
     NB_CALL_MARK,       /* value = number of a probe's part: counts and times are cut here */
-    NB_CALL_OP,         /* value = index: the VMM answers in op_there and op */
-    NB_CALL_SAW,        /* error, addr, value = tag and two words: what a script saw */
+    NB_CALL_OP,         /* value = number of an operation: nb_script gets it and those after it, or
+                           none; and what it says was seen is taken out */
+    NB_CALL_SAW,        /* only the latter */
 };
 
 /* Ring 3 enters the kernel with INT SYSCALL_VECTOR: a vector that every KVM delivers to the guest
@@ -76,7 +79,7 @@ enum nb_call {
  * registers: guest/image/syscall.h. */
 #define SYSCALL_VECTOR 4
 
-enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170, NB_OP_ARGS = 4 };
+enum { NB_PARAMS = 16, NB_TEXT = 256, NB_MAX_PROCS = 170 };
 
 /* A leaf without P and with this bit is a page that a PROT_NONE mapping keeps. */
 #define NB_PTE_KEPT (1ull << 10)
@@ -93,8 +96,6 @@ struct nb_boot {
     uint64_t seed;
     uint64_t params[NB_PARAMS];
     char program[32]; /* name of a workload, or of a probe ("probe:...") */
-    /* The answer to NB_CALL_OP: an operation of a script (workloads/script.h). */
-    uint64_t op_there, op_kind, op_arg[NB_OP_ARGS]; /* op_there 0: there are no more */
     /* guest to VMM */
     uint64_t pt_writes, cr3_loads, invlpgs, faults; /* since entry: the counters guest_* */
     uint64_t pt_bytes; /* gk_pt_bytes(), brought up to date by a call */
@@ -110,5 +111,22 @@ struct nb_boot {
     } procs[NB_MAX_PROCS];
 };
 _Static_assert(sizeof(struct nb_boot) <= 4096, "nb_boot is one page");
+
+/* A piece of a script (workloads/script.h), and what it saw. Many at a time, so that little happens
+ * between operations but what they ask for: some processors drop their TLB at each exit. Written by the
+ * guest: hostile like nb_boot. */
+enum { NB_OPS = 16, NB_OP_ARGS = 4, NB_SAWS = 140 };
+struct nb_script {
+    uint32_t nops; /* VMM to guest; 0: there are no more */
+    uint32_t nsaw; /* guest to VMM, which sets it to 0 */
+    struct {
+        uint64_t kind, arg[NB_OP_ARGS];
+    } op[NB_OPS];
+    struct {
+        uint32_t op, tag; /* op: its number */
+        uint64_t a, b;
+    } saw[NB_SAWS];
+};
+_Static_assert(sizeof(struct nb_script) <= 4096, "nb_script is one page");
 
 #endif

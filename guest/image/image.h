@@ -2,6 +2,7 @@
  *
  * entry.S  first instruction, exception stubs, way into ring 3
  * hw.c     guest/hw.h as instructions; texts for the VMM
+ * script.c operations of a script, and what it saw
  * mem.c    what compilers call: memset, memcpy and the like
  * main.c   boot, system calls, page faults, panics
  * probe.c  what probes measure in ring 0
@@ -47,8 +48,14 @@ void hw_warm(struct hw *, uint64_t ahead);
 void say(const char *text);                       /* into boot.text */
 void say_hex(const char *before, uint64_t value); /* appended to boot.text */
 
-/* main.c: how a run ends. */
+/* main.c: vmm_call() with `boot` up to date, and how a run ends. */
+void call(enum nb_call);
 _Noreturn void stop(enum nb_call);
+
+/* script.c: SYS_OP, SYS_OP_REST, SYS_SAW. False: there is no such operation, or argument. */
+bool script_op(uint64_t number, uint64_t *kind, uint64_t *arg);
+bool script_args(uint64_t k, uint64_t arg[2]);
+void script_saw(uint64_t tag, uint64_t a, uint64_t b);
 
 /* probe.c: part `id` of a probe, n times, at `addr`. Returns what the program asked for. */
 uint64_t probe_kernel(struct gk *, unsigned id, uint64_t n, uint64_t addr);

@@ -90,7 +90,7 @@ static void list_processes(void)
     boot.nprocs = n;
 }
 
-static void call(enum nb_call what)
+void call(enum nb_call what)
 {
     boot.pt_bytes = kernel ? gk_pt_bytes(kernel) : 0;
     vmm_call(what);
@@ -213,21 +213,18 @@ static int set_recovery(uint64_t from, uint64_t to, uint64_t rip)
     return GK_OK;
 }
 
-/* Operation `index` of a script, which the VMM puts into `boot`. */
-static struct two_words next_op(uint64_t index)
+static struct two_words next_op(uint64_t number)
 {
-    boot.value = index;
-    call(NB_CALL_OP);
-    if (!boot.op_there)
-        return (struct two_words){NB_NO_OP, 0};
-    return (struct two_words){boot.op_kind, boot.op_arg[0]};
+    struct two_words r;
+    return script_op(number, &r.rax, &r.rdx) ? r : (struct two_words){NB_NO_OP, 0};
 }
 
 static struct two_words op_rest(uint64_t k)
 {
-    if (k >= NB_OP_ARGS - 1)
+    uint64_t arg[2];
+    if (!script_args(k, arg))
         return (struct two_words){(uint64_t)GK_EINVAL, 0};
-    return (struct two_words){boot.op_arg[k], boot.op_arg[k + 1]};
+    return (struct two_words){arg[0], arg[1]};
 }
 
 /* Calls that say something about the run instead of asking the kernel for something. */
@@ -257,10 +254,7 @@ static struct two_words report(uint64_t a, uint64_t b, uint64_t c, uint64_t numb
     case SYS_OP_REST:
         return op_rest(a);
     case SYS_SAW:
-        boot.error = (uint32_t)a;
-        boot.addr = b;
-        boot.value = c;
-        call(NB_CALL_SAW);
+        script_saw(a, b, c);
         return (struct two_words){0, 0};
     default:
         return (struct two_words){(uint64_t)GK_EINVAL, 0};

@@ -24,7 +24,7 @@ enum nb_syscall {
     SYS_PROBE,    /* id, n, address: what probe_kernel() returns */
     SYS_MARK,     /* value: a part of a probe ends here */
     SYS_DISCARD,  /* address, len: the host takes the frames of the mapped pages */
-    SYS_OP,       /* index: kind of that operation or NB_NO_OP, its first argument */
+    SYS_OP,       /* number: kind of that operation or NB_NO_OP, its first argument */
     SYS_OP_REST,  /* k at most 2: arguments k and k + 1 of the operation that SYS_OP asked for */
     SYS_SAW,      /* tag, two words: to the VMM */
     SYS_RECOVER /* from, to, rip: GK_*. An access by an instruction in [from, to) that the kernel refuses

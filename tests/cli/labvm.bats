@@ -203,6 +203,18 @@ make_deb() {
     [ "$(grep -o '"backend": ".*"' <<< "$output" | tr '\n' ' ')" = '"backend": "svm-shadow" "backend": "svm-npt" ' ]
 }
 
+@test "labvm run: kernel programs of the fuzzer in both modes, with four and five levels" {
+    needs_labvm
+    cat > plan <<- 'PLAN'
+	ept: fuzz --engine kvm --seed 3 --programs 8 --json
+	shadow: fuzz --engine kvm --seed 3 --programs 8 --json
+	PLAN
+    nb labvm run --plan plan
+    [ "$status" -eq 0 ]
+    [ "$(jq -c '[.engine, .programs, .runs, .failure]' <<< "$output" | uniq -c | tr -s ' ')" = ' 2 ["kvm",8,8,null]' ]
+    [ "$("$nestbed" fuzz --kind kernel --seed 3 --programs 8 --json | jq .failure)" = null ]
+}
+
 @test "run --engine labvm: the hash of the model, instructions, twice the same" {
     needs_labvm
     local words=(run --engine labvm --paging shadow --workload touch --set pages=512 --mem 64M

@@ -131,9 +131,9 @@ void sys_mark(uint64_t value) { sys(SYS_MARK, value, 0, 0, 0); }
 
 int sys_discard(gva_t at, uint64_t len) { return (int)sys(SYS_DISCARD, at, len, 0, 0).rax; }
 
-bool sys_op(uint64_t index, uint64_t *kind, uint64_t *arg)
+bool sys_op(uint64_t number, uint64_t *kind, uint64_t *arg)
 {
-    struct two_words r = sys(SYS_OP, index, 0, 0, 0);
+    struct two_words r = sys(SYS_OP, number, 0, 0, 0);
     *kind = r.rax;
     *arg = r.rdx;
     return r.rax != NB_NO_OP;

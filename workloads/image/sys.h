@@ -15,8 +15,8 @@ void sys_mark(uint64_t value);
 /* The host takes back the frames behind [at, at + len), 4 KiB aligned; they read as zero afterwards.
  * Pages that are not mapped are passed over. GK_EINVAL: not a range of user space. */
 int sys_discard(gva_t at, uint64_t len);
-/* Operation `index` of the script that the VMM has: its kind and first argument; false: there is none. */
-bool sys_op(uint64_t index, uint64_t *kind, uint64_t *arg);
+/* Operation `number` of the script that the VMM has: its kind and first argument; false: there is none. */
+bool sys_op(uint64_t number, uint64_t *kind, uint64_t *arg);
 /* Its arguments k and k + 1, k at most 2. */
 void sys_op_rest(unsigned k, uint64_t arg[2]);
 void sys_saw(uint64_t tag, uint64_t a, uint64_t b);
