@@ -4,7 +4,7 @@
  * miss writes one tag and that word. A set of 12 ways is one cache line of the machine we run on,
  * which is what makes a 22 MiB cache cheap to model. Above 16 ways the tags themselves stand in
  * order of use, the latest first. set = line mod sets, tag = line / sets + 1 (0 = empty): with the
- * 64 sets that cpu.c asks for, 32 bits hold the tag of any line of the largest host, 16 TiB. Tags
+ * 64 sets that cpu_check.c asks for, 32 bits hold the tag of any line of the largest host, 16 TiB. Tags
  * are padded with empty ones to a multiple of four a set, so that they compare by vector.
  */
 #ifndef NB_PAGING_DCACHE_H

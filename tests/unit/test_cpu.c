@@ -1,5 +1,5 @@
 /* test_cpu.c: CPU presets: the built-in ones are what they claim, and nothing wrong is accepted. */
-/* link: base shadow_vs_ept/cpu cpu_presets */
+/* link: base shadow_vs_ept/cpu shadow_vs_ept/cpu_ini shadow_vs_ept/cpu_check cpu_presets */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
