@@ -59,53 +59,15 @@
  *  (4) sptr is 0 (none yet, gone, or outside memory), or stands for the root's mode.
  *  (5) table_frames counts nested tables and shadow pages.
  */
-#include "shadow_vs_ept/ept.h"
-#include "shadow_vs_ept/shadow.h"
-#include "shadow_vs_ept/timer.h"
+#include "shadow_vs_ept/agile.h"
 #include "shadow_vs_ept/walk.h"
 
-enum { P_INTERVAL, P_WRITES, P_START };
 static const struct param params[] = {
     [P_INTERVAL] = {"interval", 10000, TIMER_MIN, 1ull << 40, "walks and guest events",
                     "between scans of dirty bits"},
     [P_WRITES] = {"writes", 2, 1, 255, "exits", "to a table in an interval move it to nested mode"},
     [P_START] = {"start", 0, 0, 1, "mode", "of a process. 0: shadow, 1: fully nested"},
     {0}};
-
-enum { ROOT_NESTED = 7 }; /* PSC_NOTE of a fully nested process; else the level of the switch */
-
-/* What is known of a guest frame. */
-enum {
-    F_NESTED = 1,   /* the top of a nested part */
-    F_KNOWN = 2,    /* a root seen before */
-    F_FULL = 4,     /* a root whose process is fully nested */
-    F_AGED = 8,     /* for a whole interval */
-    F_LOADED = 16,  /* in this interval */
-    F_WRITTEN = 32, /* scan: dirty */
-};
-
-struct list {
-    uint32_t *gfn, n, cap;
-};
-
-struct agile {
-    struct timer timer;
-    uint8_t *flags, *writes; /* by gfn; writes: exits in this interval */
-    uint16_t *seen;          /* by gfn: levels at which the scan has been, in shadow mode << 8 */
-    uint8_t *top;            /* by gfn, of F_NESTED: its level */
-    struct list nested, roots, written, visited;
-};
-
-static struct agile *state(const struct mmu_vm *vm) { return vm->state; }
-
-static void list_put(struct list *l, gfn_t g)
-{
-    if (l->n == l->cap) {
-        l->cap = l->cap ? 2 * l->cap : 64;
-        l->gfn = meta_realloc(META_PAGING, l->gfn, l->cap * sizeof *l->gfn);
-    }
-    l->gfn[l->n++] = (uint32_t)g.n;
-}
 
 /* ---- walks ---- */
 
@@ -203,272 +165,21 @@ ALWAYS_INLINE void mixed(struct mmu *m, const struct access *a, struct walk *w,
 ALWAYS_INLINE void walk(struct mmu *m, const struct access *a, struct walk *w,
                         const enum pwc_kind pwc, const bool cached, struct walk_log *log)
 {
-    if (log || !timer_stops_walk(&state(m->vm)->timer, w))
+    if (log || !timer_stops_walk(&agile_state(m->vm)->timer, w))
         mixed(m, a, w, pwc, cached, log);
 }
 WALK_VARIANTS(walk)
 
-/* ---- the nested table ---- */
-
-/* spt_on_shadowed(): a writable nested leaf covers no shadowed table. */
-static bool protect(struct mmu_vm *vm, gfn_t g, bool shadowed)
-{
-    unsigned level;
-    uint64_t *e = ept_leaf(vm, gfn_gpa(g), &level), was = e ? *e : 0;
-    if (e)
-        *e = shadowed ? *e & ~PTE_W : *e | PTE_W;
-    return e && *e != was;
-}
-
-/* Frame f has just become mapped, with its block. */
-static void protect_block(struct mmu_vm *vm, gfn_t f)
-{
-    uint64_t n = 1ull << gmem_order(vm->gm, f), first = f.n & ~(n - 1);
-    if (spt_max_level(vm->spt, f) == 1 + gmem_order(vm->gm, f) / 9 && !spt_shadowed(vm->spt, f))
-        return;
-    for (uint64_t g = first; g < first + n; g++)
-        if (spt_shadowed(vm->spt, gfn(g))) {
-            ept_split(vm, gfn_gpa(gfn(g)));
-            protect(vm, gfn(g), true);
-        }
-}
-
-static void map(struct mmu_vm *vm, gfn_t f)
-{
-    unsigned level;
-    if (ept_leaf(vm, gfn_gpa(f), &level))
-        return;
-    ept_map(vm, gfn_gpa(f));
-    protect_block(vm, f);
-}
-
-static void back(struct mmu *m, gfn_t f)
-{
-    if (gmem_fault(m->vm->gm, f) == GMEM_NO_FRAMES)
-        m->vm->ops->no_frames(m->vm->ctx);
-    map(m->vm, f);
-}
-
-static bool take_dirty(struct mmu_vm *vm, gfn_t f, bool clear)
-{
-    unsigned level;
-    uint64_t *e = ept_leaf(vm, gfn_gpa(f), &level);
-    bool dirty = e && (*e & PTE_D);
-    if (dirty && clear)
-        *e &= ~PTE_D;
-    return dirty;
-}
-
-/* ---- modes ---- */
-
-/* The shadow page of a guest table in shadow mode. The split may end the VM: first. */
-static struct sp *table_page(struct mmu *m, gfn_t t, unsigned level)
-{
-    if (state(m->vm)->flags[t.n] & F_NESTED) {
-        back(m, t);
-        return NULL;
-    }
-    if (!spt_shadowed(m->vm->spt, t))
-        ept_split(m->vm, gfn_gpa(t));
-    return spt_get(m->vm->spt, t, level);
-}
-
-/* Have sptr stand for the root; the shadow page, if it has one. A root outside memory has none: walks
- * begin at frame 0, which is empty. */
-static struct sp *root_page(struct mmu *m)
-{
-    gfn_t r = gpa_gfn(m->guest_root);
-    struct sp *p = NULL;
-    if (!gmem_inside(m->vm->gm, r))
-        m->sptr = 0;
-    else if (state(m->vm)->flags[r.n] & F_FULL)
-        m->sptr = SPTE_SWITCH;
-    else {
-        p = table_page(m, r, m->vm->levels);
-        m->sptr = p ? p->table : hfn_hpa(gmem_hfn(m->vm->gm, r)) | SPTE_SWITCH;
-    }
-    return p;
-}
-
-/* The roots of all vCPUs are to be found again, at their next walk. */
-static void forget_roots(struct mmu_vm *vm)
-{
-    for (unsigned i = 0; i < vm->nvcpus; i++)
-        vm->vcpu[i]->sptr = 0;
-    mmu_vm_flush_all(vm);
-}
-
-static unsigned top_level(const struct mmu_vm *vm, gfn_t t)
-{
-    unsigned top = 0;
-    for (unsigned l = 1; l <= vm->levels; l++)
-        if (spt_find(vm->spt, t, l))
-            top = l;
-    return top;
-}
-
-static bool is_root(const struct mmu *m, gfn_t t) { return gpa_gfn(m->guest_root).n == t.n; }
-
-/* Table t and what is below it go to nested mode. */
-static void nest(struct mmu *m, gfn_t t, unsigned level)
-{
-    struct agile *s = state(m->vm);
-    s->flags[t.n] |= F_NESTED;
-    s->top[t.n] = (uint8_t)level;
-    list_put(&s->nested, t);
-    spt_nest(m->vm->spt, t);
-    for (unsigned i = 0; i < m->vm->nvcpus; i++)
-        if (is_root(m->vm->vcpu[i], t) && !m->vm->vcpu[i]->sptr)
-            root_page(m->vm->vcpu[i]);
-    m->c.mode_switches++;
-    mmu_note(m, "switch_to_nested", gfn_gpa(t), level);
-}
-
-/* One write to table t in shadow mode, an exit. True: it is in nested mode now. */
-static bool count_write(struct mmu *m, gfn_t t)
-{
-    struct agile *s = state(m->vm);
-    if (!s->writes[t.n]++)
-        list_put(&s->written, t);
-    if (s->writes[t.n] < m->vm->param[P_WRITES])
-        return false;
-    back(m, t);
-    nest(m, t, top_level(m->vm, t));
-    return true;
-}
-
-/* A program stored to it: no table, or a hostile guest's. */
-static void written(struct mmu *m, gfn_t t)
-{
-    if (!count_write(m, t))
-        spt_drop_gfn(m->vm->spt, t);
-}
-
-/* ---- the end of an interval ---- */
-
-/* A table at `level`, under a part that stays nested or in shadow mode. What is written in shadow mode
- * becomes the top of a nested part. Each table is visited once per level and mode, whatever loops a guest
- * has made of them. */
-static void scan_table(struct mmu *m, gfn_t t, unsigned level, bool under)
-{
-    struct mmu_vm *vm = m->vm;
-    struct agile *s = state(vm);
-    uint16_t bit = (uint16_t)(1u << level << (under ? 0 : 8));
-    if (!gmem_inside(vm->gm, t) || gmem_state(vm->gm, t) != PG_RESIDENT || (s->seen[t.n] & bit))
-        return;
-    if (!s->seen[t.n]) {
-        list_put(&s->visited, t);
-        s->flags[t.n] |= take_dirty(vm, t, false) ? F_WRITTEN : 0;
-    }
-    s->seen[t.n] |= bit;
-    if (!under && (s->flags[t.n] & F_WRITTEN)) {
-        if (!(s->flags[t.n] & F_NESTED)) /* nothing shadowed is written without an exit */
-            nest(m, t, level);
-        under = true;
-    }
-    const uint64_t *e = gmem_ptr(vm->gm, gfn_gpa(t));
-    for (unsigned i = 0; i < 512 && level > 1; i++)
-        if ((e[i] & PTE_P) && !pte_is_leaf(e[i], level))
-            scan_table(m, gpa_gfn(e[i] & PTE_ADDR), level - 1, under);
-}
-
-/* Clear what the scan has noted. */
-static void end_scan(struct mmu_vm *vm)
-{
-    struct agile *s = state(vm);
-    bool cleared = false;
-    for (uint32_t i = 0; i < s->visited.n; i++) {
-        uint32_t g = s->visited.gfn[i];
-        cleared |= take_dirty(vm, gfn(g), true);
-        s->seen[g] = 0;
-        s->flags[g] &= (uint8_t)~F_WRITTEN;
-    }
-    s->visited.n = 0;
-    if (cleared)
-        mmu_vm_flush_all(vm);
-}
-
-/* Move the parts that were not written. */
-static void scan(struct mmu *m)
-{
-    struct agile *s = state(m->vm);
-    struct list old = s->nested;
-    s->nested = (struct list){0};
-    bool moved = false;
-    for (uint32_t i = 0; i < old.n; i++) {
-        gfn_t t = gfn(old.gfn[i]);
-        if (gmem_state(m->vm->gm, t) == PG_RESIDENT && take_dirty(m->vm, t, false))
-            list_put(&s->nested, t);
-        else {
-            s->flags[t.n] &= (uint8_t)~F_NESTED;
-            spt_unnest(m->vm->spt, t);
-            m->c.mode_switches++;
-            mmu_note(m, "switch_to_shadow", gfn_gpa(t), s->top[t.n]);
-            moved = true;
-        }
-    }
-    for (uint32_t i = 0; i < old.n; i++)
-        scan_table(m, gfn(old.gfn[i]), s->top[old.gfn[i]], false);
-    meta_free(META_PAGING, old.gfn);
-    if (moved)
-        forget_roots(m->vm);
-    end_scan(m->vm);
-}
-
-static bool is_loaded(const struct mmu_vm *vm, gfn_t root)
-{
-    for (unsigned i = 0; i < vm->nvcpus; i++)
-        if (is_root(vm->vcpu[i], root))
-            return true;
-    return false;
-}
-
-/* Fully nested processes grow up; roots out of use are forgotten. */
-static void age_roots(struct mmu *m)
-{
-    struct agile *s = state(m->vm);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < s->roots.n; i++) {
-        gfn_t r = gfn(s->roots.gfn[i]);
-        uint8_t *f = &s->flags[r.n];
-        if (!(*f & F_LOADED) && !is_loaded(m->vm, r)) {
-            *f &= (uint8_t) ~(F_KNOWN | F_FULL | F_AGED);
-            continue;
-        }
-        s->roots.gfn[kept++] = (uint32_t)r.n;
-        if ((*f & (F_FULL | F_AGED)) == (F_FULL | F_AGED)) {
-            *f &= (uint8_t)~F_FULL;
-            m->c.mode_switches++;
-            mmu_note(m, "switch_to_shadow", gfn_gpa(r), ROOT_NESTED);
-            forget_roots(m->vm);
-        }
-        *f = (uint8_t)((*f | F_AGED) & ~F_LOADED);
-    }
-    s->roots.n = kept;
-}
-
-static void interval_end(struct mmu *m)
-{
-    struct agile *s = state(m->vm);
-    mmu_exit(m, CTR_exit_intr, 0);
-    if (s->nested.n)
-        scan(m);
-    age_roots(m);
-    for (uint32_t i = 0; i < s->written.n; i++)
-        s->writes[s->written.gfn[i]] = 0;
-    s->written.n = 0;
-    timer_restart(&s->timer);
-}
-
 static void tick(struct mmu *m)
 {
-    if (timer_tick(&state(m->vm)->timer))
-        interval_end(m);
+    if (timer_tick(&agile_state(m->vm)->timer))
+        agile_interval_end(m);
 }
 
 /* ---- the hypervisor ---- */
 
-static const struct shadow_ops shadow_ops = {root_page, table_page, written, back};
+static const struct shadow_ops shadow_ops = {agile_root_page, agile_table_page, agile_written,
+                                             agile_back};
 
 /* The nested table lacks w->gpa, or forbids to store there. */
 static enum fix_result fix_nested(struct mmu *m, const struct access *a, struct walk *w)
@@ -477,19 +188,19 @@ static enum fix_result fix_nested(struct mmu *m, const struct access *a, struct 
     unsigned level;
     if (ept_leaf(m->vm, w->gpa, &level)) {
         mmu_exit(m, CTR_exit_pt_write, a->va);
-        written(m, f);
+        agile_written(m, f);
         return FIX_RETRY;
     }
     if (!ept_back(m, w->gpa))
         return ept_reflect(m, a, w);
-    map(m->vm, f);
+    agile_map(m->vm, f);
     return FIX_RETRY;
 }
 
 static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w)
 {
-    if (timer_expired(&state(m->vm)->timer)) {
-        interval_end(m);
+    if (timer_expired(&agile_state(m->vm)->timer)) {
+        agile_interval_end(m);
         return FIX_RETRY;
     }
     return w->nested_fault ? fix_nested(m, a, w) : shadow_repair(m, a, w, &shadow_ops);
@@ -498,11 +209,11 @@ static enum fix_result fix(struct mmu *m, const struct access *a, struct walk *w
 /* A process is fully nested when it begins, if that is asked for. */
 static void meet_root(struct mmu *m, gfn_t r)
 {
-    struct agile *s = state(m->vm);
+    struct agile *s = agile_state(m->vm);
     if (!m->vm->param[P_START] || !gmem_inside(m->vm->gm, r))
         return;
     if (!(s->flags[r.n] & F_KNOWN)) {
-        list_put(&s->roots, r);
+        agile_list_put(&s->roots, r);
         s->flags[r.n] |= F_KNOWN | F_FULL;
     }
     s->flags[r.n] |= F_LOADED;
@@ -515,7 +226,7 @@ static void guest_cr3(struct mmu *m, uint64_t cr3)
     m->levels = m->vm->host_levels;
     m->guest_root = cr3 & PTE_ADDR;
     meet_root(m, gpa_gfn(m->guest_root));
-    root_page(m);
+    agile_root_page(m);
     mmu_load_tag(m, cr3);
     tick(m);
 }
@@ -543,7 +254,7 @@ static void guest_touch(struct mmu *m, gfn_t f, bool write)
     }
     if (!ept_leaf(m->vm, gfn_gpa(f), &level)) {
         ept_back(m, gfn_gpa(f));
-        map(m->vm, f);
+        agile_map(m->vm, f);
     }
     nested_mark(m, gfn_gpa(f), write);
 }
@@ -554,9 +265,9 @@ static void guest_pt_write(struct mmu *m, gpa_t gpa, uint64_t entry)
     gfn_t f = gpa_gfn(gpa);
     if (spt_shadowed(s, f)) {
         mmu_exit(m, CTR_exit_pt_write, gpa);
-        back(m, f);
+        agile_back(m, f);
         spt_entry_written(s, f, (unsigned)(gpa >> 3 & 511));
-        count_write(m, f);
+        agile_count_write(m, f);
     } else
         guest_touch(m, f, true);
     *(uint64_t *)gmem_ptr(m->vm->gm, gpa) = entry;
@@ -591,13 +302,13 @@ static int init(struct mmu_vm *vm, char *err, size_t errlen)
     s->timer.period = vm->param[P_INTERVAL];
     timer_restart(&s->timer);
     shadow_init(vm, err, errlen);
-    spt_on_shadowed(vm->spt, protect);
+    spt_on_shadowed(vm->spt, agile_protect);
     return ept_init(vm, err, errlen);
 }
 
 static void fini(struct mmu_vm *vm)
 {
-    struct agile *s = state(vm);
+    struct agile *s = agile_state(vm);
     void *const arrays[] = {s->flags,      s->writes,    s->seen,        s->top,
                             s->nested.gfn, s->roots.gfn, s->written.gfn, s->visited.gfn};
     spt_on_shadowed(vm->spt, NULL);
@@ -612,7 +323,7 @@ static void fini(struct mmu_vm *vm)
 /* (1) and (3), for frame g. */
 static const char *check_frame(const struct mmu_vm *vm, gfn_t g)
 {
-    const struct agile *s = state(vm);
+    const struct agile *s = agile_state(vm);
     unsigned level;
     const uint64_t *e = ept_leaf(vm, gfn_gpa(g), &level);
     if (spt_shadowed(vm->spt, g) && e && (*e & PTE_W))
@@ -633,7 +344,7 @@ static const char *check_root(const struct mmu *m)
     uint64_t want = SPTE_SWITCH;
     if (!m->sptr)
         return NULL;
-    uint8_t f = state(vm)->flags[r.n];
+    uint8_t f = agile_state(vm)->flags[r.n];
     if (!(f & F_FULL) && (f & F_NESTED))
         want |= hfn_hpa(gmem_hfn(vm->gm, r));
     else if (!(f & F_FULL)) {
