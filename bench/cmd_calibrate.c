@@ -45,15 +45,6 @@ static const struct argp_option options[] = {
      1},
     {0}};
 
-static uint64_t number(const char *name, const char *arg, uint64_t least, uint64_t most)
-{
-    uint64_t v;
-    if (!parse_u64(arg, &v) || v < least || v > most)
-        die(NB_USAGE, "--%s %s: expected a number from %llu to %llu", name, arg,
-            (unsigned long long)least, (unsigned long long)most);
-    return v;
-}
-
 static void events_from(struct cal_args *a, const char *arg)
 {
     static const char *const names[] = {"kvm", "labvm", "none"};
@@ -92,10 +83,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->base = arg;
         return 0;
     case KEY_ROUNDS:
-        a->chase.rounds = (unsigned)number("rounds", arg, 3, CHASE_ROUNDS_MAX);
+        a->chase.rounds = (unsigned)option_number("--rounds", arg, 3, CHASE_ROUNDS_MAX);
         return 0;
     case KEY_PAGES:
-        a->chase.sparse_pages = number("pages", arg, 64, MAX_PAGES);
+        a->chase.sparse_pages = option_number("--pages", arg, 64, MAX_PAGES);
         return 0;
     case KEY_EVENTS:
         events_from(a, arg);

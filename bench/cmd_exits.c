@@ -30,15 +30,6 @@ static const struct argp_option options[] = {
     {"list", KEY_LIST, 0, 0, "List the probes", 1},
     {0}};
 
-static void count(const char *name, const char *arg, uint64_t most, unsigned *out)
-{
-    uint64_t v;
-    if (!parse_u64(arg, &v) || v == 0 || v > most)
-        die(NB_USAGE, "--%s %s: expected a number from 1 to %llu", name, arg,
-            (unsigned long long)most);
-    *out = (unsigned)v;
-}
-
 /* "did you mean" among the probes. */
 static _Noreturn void unknown_probe(const char *wrong)
 {
@@ -52,7 +43,6 @@ static _Noreturn void unknown_probe(const char *wrong)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct exits_args *a = state->input;
-    unsigned seconds;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->common;
@@ -68,14 +58,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->cfg.only = arg;
         return 0;
     case KEY_BATCHES:
-        count("batches", arg, EXITS_BATCHES_MAX, &a->cfg.batches);
+        a->cfg.batches = (unsigned)option_number("--batches", arg, 1, EXITS_BATCHES_MAX);
         return 0;
     case KEY_EVENTS:
-        count("events", arg, EXITS_EVENTS_MAX, &a->cfg.events);
+        a->cfg.events = (unsigned)option_number("--events", arg, 1, EXITS_EVENTS_MAX);
         return 0;
     case KEY_TIMEOUT:
-        count("timeout", arg, 86400, &seconds);
-        a->cfg.timeout = seconds;
+        a->cfg.timeout = (double)option_number("--timeout", arg, 1, 86400);
         return 0;
     case KEY_LIST:
         a->list = true;

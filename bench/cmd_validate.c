@@ -148,17 +148,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             die(NB_USAGE, "--mem %s: a size from 4K to 1T, as in --mem 64M", arg);
         return 0;
     case KEY_SEED:
-        if (!parse_u64(arg, &a->v.seed))
-            die(NB_USAGE, "--seed %s: a whole number below 2^64", arg);
+        a->v.seed = option_number("--seed", arg, 0, UINT64_MAX);
         return 0;
     case KEY_LEVELS:
-        if (strcmp(arg, "4") != 0 && strcmp(arg, "5") != 0)
-            die(NB_USAGE, "--levels %s: choose 4 or 5", arg);
-        a->v.levels = (unsigned)(*arg - '0');
+        option_levels("--levels", arg, &a->v.levels);
         return 0;
     case KEY_GUEST_PAGE:
-        if (!page_mode_parse(arg, &pages))
-            die(NB_USAGE, "--guest-page %s: choose 4k, 2m, 1g or thp", arg);
+        option_page("--guest-page", arg, &pages);
         a->v.guest_page = arg;
         return 0;
     case KEY_TIMEOUT:

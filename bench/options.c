@@ -78,13 +78,22 @@ void die_argument(const struct argp_state *state, const char *arg)
     die(NB_USAGE, "unexpected argument '%s': see %s --help", arg, state->name);
 }
 
-static void page_option(const char *flag, const char *arg, enum page_mode *out)
+uint64_t option_number(const char *flag, const char *arg, uint64_t least, uint64_t most)
+{
+    uint64_t v;
+    if (!parse_u64(arg, &v) || v < least || v > most)
+        die(NB_USAGE, "%s %s: expected a number from %llu to %llu", flag, arg,
+            (unsigned long long)least, (unsigned long long)most);
+    return v;
+}
+
+void option_page(const char *flag, const char *arg, enum page_mode *out)
 {
     if (!page_mode_parse(arg, out))
         die(NB_USAGE, "%s %s: choose 4k, 2m, 1g or thp", flag, arg);
 }
 
-static void levels_option(const char *flag, const char *arg, unsigned *out)
+void option_levels(const char *flag, const char *arg, unsigned *out)
 {
     if (strcmp(arg, "4") != 0 && strcmp(arg, "5") != 0)
         die(NB_USAGE, "%s %s: page tables have 4 or 5 levels", flag, arg);
@@ -198,19 +207,19 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state)
         o->given |= GIVEN_CPU;
         return 0;
     case KEY_GUEST_PAGE:
-        page_option("--guest-page", arg, &o->vm.guest_page);
+        option_page("--guest-page", arg, &o->vm.guest_page);
         o->given |= GIVEN_GUEST_PAGE;
         return 0;
     case KEY_HOST_PAGE:
-        page_option("--host-page", arg, &o->vm.host_page);
+        option_page("--host-page", arg, &o->vm.host_page);
         o->given |= GIVEN_HOST_PAGE;
         return 0;
     case KEY_LEVELS:
-        levels_option("--levels", arg, &o->vm.levels);
+        option_levels("--levels", arg, &o->vm.levels);
         o->given |= GIVEN_LEVELS;
         return 0;
     case KEY_HOST_LEVELS:
-        levels_option("--host-levels", arg, &o->vm.host_levels);
+        option_levels("--host-levels", arg, &o->vm.host_levels);
         o->given |= GIVEN_HOST_LEVELS;
         return 0;
     case KEY_MEM:

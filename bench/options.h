@@ -81,6 +81,11 @@ void options_output(struct options *);
 /* Does the hardware read a radix table of the host's, which --host-levels is about? */
 bool paging_has_host_levels(const struct paging *);
 
+/* Values of options, or the end with one line that says what is expected, exit 64. */
+uint64_t option_number(const char *flag, const char *arg, uint64_t least, uint64_t most);
+void option_page(const char *flag, const char *arg, enum page_mode *out);
+void option_levels(const char *flag, const char *arg, unsigned *out);
+
 /* "4k", "2m", "1g", "thp" and back. */
 bool page_mode_parse(const char *s, enum page_mode *out);
 const char *page_mode_name(enum page_mode);

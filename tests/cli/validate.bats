@@ -55,7 +55,7 @@ verdict() {
     nb validate --workload touch --timeout 0
     fail_line 64 "--timeout"
     nb validate --levels 3
-    fail_line 64 "choose 4 or 5"
+    fail_line 64 "have 4 or 5 levels"
     nb validate --guest-page 3m
     fail_line 64 "choose 4k, 2m, 1g or thp"
     nb validate --json -x ,
