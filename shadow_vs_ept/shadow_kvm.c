@@ -409,6 +409,7 @@ static void zap(struct mmu_vm *vm, gfn_t first, uint64_t n)
 {
     struct kmmu *k = vm->state;
     for (uint64_t g = first.n; g < first.n + n; g++) {
+        kmmu_split_zero(k, g);
         kmmu_zap_leaves(k, g);
         k->flags[g] &= (uint8_t) ~(GF_ZERO | GF_HUGE);
     }

@@ -312,6 +312,8 @@ void kmmu_back(struct mmu *, const struct kmmu *, uint64_t g);
 /* A store to a frame that was only read: the host's page of zeroes gives way to a frame, and every
  * sPTE of it goes. False: it was no such frame. */
 bool kmmu_break_zero(struct mmu *, struct kmmu *, uint64_t g);
+/* If g is in the host's large page of zeroes: it becomes 512 small ones, and every sPTE of it goes. */
+void kmmu_split_zero(struct kmmu *, uint64_t g);
 /* What the shadow tables allow now; marks the sPTE as hardware does when they allow it. *present as
  * in kfault. */
 bool kmmu_permits(struct kmmu *, struct kpage *root, gva_t va, bool write, bool *present);

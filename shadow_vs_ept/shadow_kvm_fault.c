@@ -85,21 +85,30 @@ static void walk_kernel(const struct mmu *m, const struct kfault *f, struct gwal
 
 static uint64_t block_of(uint64_t g) { return g & ~((1ull << ORDER_2M) - 1); }
 
-/* The host's large page of zeroes becomes 512 small ones: every sPTE of it goes. */
-static void split_zero(struct kmmu *k, uint64_t first)
+void kmmu_split_zero(struct kmmu *k, uint64_t g)
 {
-    for (uint64_t g = first; g < first + (1u << ORDER_2M); g++) {
-        kmmu_zap_leaves(k, g);
-        k->flags[g] &= (uint8_t)~GF_HUGE;
+    uint64_t first = block_of(g), n = k->flags[g] & GF_HUGE ? 1u << ORDER_2M : 0;
+    for (uint64_t i = first; i < first + n; i++) {
+        kmmu_zap_leaves(k, i);
+        k->flags[i] &= (uint8_t)~GF_HUGE;
     }
+}
+
+/* A large page of the host's in which a frame is still to be told from the page of zeroes: it came where
+ * the host had small ones. */
+static bool holds_zeroes(const struct kmmu *k, uint64_t g)
+{
+    for (uint64_t i = block_of(g); i < block_of(g) + (1u << ORDER_2M); i++)
+        if (k->flags[i] & GF_ZERO)
+            return true;
+    return false;
 }
 
 bool kmmu_break_zero(struct mmu *m, struct kmmu *k, uint64_t g)
 {
     if (!(k->flags[g] & GF_ZERO))
         return false;
-    if (k->flags[g] & GF_HUGE)
-        split_zero(k, block_of(g));
+    kmmu_split_zero(k, g);
     kmmu_zap_leaves(k, g);
     kmmu_back(m, k, g);
     k->flags[g] &= (uint8_t)~GF_ZERO;
@@ -159,6 +168,8 @@ static unsigned goal_level(const struct mmu *m, const struct kmmu *k, const stru
     unsigned level = g->leaf, host = 1 + gmem_order(m->vm->gm, gfn(g->gfn)) / 9;
     if (f->khalf && (k->flags[g->gfn] & GF_HUGE))
         host = 2;
+    else if (f->khalf && host == 2 && holds_zeroes(k, g->gfn))
+        host = 1;
     bool writable = (g->leaf_access & ACC_W) || (f->a.supervisor && !m->ctl.wp);
     if (writable && level > 1) /* a large page that holds its own tables */
         for (unsigned l = g->leaf; l <= m->vm->levels; l++)
