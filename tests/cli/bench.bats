@@ -186,9 +186,9 @@ END
     nb bench --quick --no-plots --filter 'refs/paging:native|crossover/updates:1/paging:ept' -j 1
     [ "$status" -eq 0 ]
     [[ $err == *" crossover/updates:1/paging:ept"*" refs/paging:native/guest:4k"* ]]
-    "$nestbed" bench plan --full > plan
-    grep -c -e '--paging native' plan
-    run grep -E -e '--paging (native|dmt-native) .*(--host-page (2m|1g|thp)|--host-levels 5)' plan
+    "$nestbed" bench plan --full > cells.tsv
+    grep -c -e '--paging native' cells.tsv
+    run grep -E -e '--paging (native|dmt-native) .*(--host-page (2m|1g|thp)|--host-levels 5)' cells.tsv
     [ "$status" -eq 1 ]
 }
 
