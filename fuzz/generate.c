@@ -6,6 +6,9 @@
  * always, followed by an invalidation. Anything else happens now and then: a table at a wrong level, a
  * table mapped as data, reserved bits, memory that is not there.
  *
+ * No expression draws twice where C leaves the order open: the same seed is the same program on every
+ * compiler.
+ *
  * program_of_bytes() makes the same choices by bytes instead of random numbers, so that a fuzzer which
  * changes bytes changes a choice.
  */
@@ -63,7 +66,10 @@ static uint64_t some_va(struct maker *g)
     uint64_t va = 8 * draw(s, 512);
     if (g->nva && chance(s, 80)) {
         va = g->va[draw(s, g->nva)];
-        return chance(s, 80) ? va : va ^ (1ull << (9 * draw(s, 5) + 12 + draw(s, 2)));
+        if (chance(s, 80))
+            return va;
+        uint64_t bit = 9 * draw(s, 5) + 12;
+        return va ^ (1ull << (bit + draw(s, 2)));
     }
     if (chance(s, 1))
         return va | 1ull << (top - 1 + draw(s, 64 - top)); /* not canonical */
@@ -77,6 +83,13 @@ static uint64_t some_va(struct maker *g)
 
 /* ---- entries ---- */
 
+/* Of the frames for data. */
+static uint64_t data_frame(struct source *s)
+{
+    uint64_t n = draw(s, 12);
+    return RAW_TABLES + 32 + n + (chance(s, 30) ? 512 : 0);
+}
+
 static uint64_t leaf_target(struct maker *g, unsigned level)
 {
     struct source *s = &g->src;
@@ -88,7 +101,7 @@ static uint64_t leaf_target(struct maker *g, unsigned level)
         return draw(s, 4) << SHIFT_2M; /* one of them holds the tables */
     if (chance(s, 12))
         return (RAW_TABLES + draw(s, RAW_NTABLES)) << PAGE_SHIFT;
-    return (RAW_TABLES + 32 + draw(s, 12) + (chance(s, 30) ? 512 : 0)) << PAGE_SHIFT;
+    return data_frame(s) << PAGE_SHIFT;
 }
 
 static uint64_t reserved(struct maker *g, unsigned level)
@@ -135,7 +148,8 @@ static void write_entry(struct maker *g, uint64_t at, uint64_t entry)
 static void new_entry(struct maker *g)
 {
     unsigned level = 1 + (unsigned)draw(&g->src, g->p->levels);
-    uint64_t at = table_for(g, level) + 8 * index_at(g, level);
+    uint64_t at = table_for(g, level);
+    at += 8 * index_at(g, level);
     write_entry(g, at, some_entry(g, level));
 }
 
@@ -239,7 +253,8 @@ static void load_cr3(struct maker *g)
 {
     static const unsigned pcid[] = {0, 1, 2, 0xfff};
     g->root = table_for(g, g->p->levels);
-    emit(g, OP_RAW_cr3, g->root, pcid[draw(&g->src, 4)], chance(&g->src, 50));
+    bool keep = chance(&g->src, 50);
+    emit(g, OP_RAW_cr3, g->root, pcid[draw(&g->src, 4)], keep);
 }
 
 static void invalidate(struct maker *g)
@@ -250,8 +265,10 @@ static void invalidate(struct maker *g)
         emit(g, OP_RAW_invlpg, some_va(g), 0, 0);
     else if (chance(s, 50))
         load_cr3(g);
-    else
-        emit(g, OP_RAW_invpcid, draw(s, 4), pcid[draw(s, 4)], some_va(g));
+    else {
+        uint64_t va = some_va(g), tag = pcid[draw(s, 4)];
+        emit(g, OP_RAW_invpcid, draw(s, 4), tag, va);
+    }
 }
 
 static void access_memory(struct maker *g)
@@ -268,9 +285,14 @@ static void access_memory(struct maker *g)
 static void host_moves(struct maker *g)
 {
     struct source *s = &g->src;
-    uint64_t first = chance(s, 50) ? RAW_TABLES + draw(s, RAW_NTABLES)
-                                   : RAW_TABLES + 32 + draw(s, 12) + (chance(s, 30) ? 512 : 0);
+    uint64_t first = chance(s, 50) ? RAW_TABLES + draw(s, RAW_NTABLES) : data_frame(s);
     emit(g, OP_RAW_move, first, 1 + draw(s, 4), 0);
+}
+
+static void read_entry(struct maker *g)
+{
+    uint64_t at = table_for(g, 1 + (unsigned)draw(&g->src, g->p->levels));
+    emit(g, OP_RAW_read, at + 8 * draw(&g->src, 3), 0, 0);
 }
 
 static void one_op(struct maker *g)
@@ -300,8 +322,7 @@ static void one_op(struct maker *g)
     else if (what < 98)
         emit(g, OP_RAW_clear, (RAW_TABLES + draw(s, RAW_NTABLES + 20)) << PAGE_SHIFT, 0, 0);
     else
-        emit(g, OP_RAW_read, table_for(g, 1 + (unsigned)draw(s, g->p->levels)) + 8 * draw(s, 3), 0,
-             0);
+        read_entry(g);
 }
 
 /* Tables to begin with. */

@@ -28,8 +28,10 @@ static uint64_t some_page(struct maker *g)
 {
     struct source *s = &g->src;
     uint64_t window = windows[draw(s, ARRAY_SIZE(windows))];
-    if (g->nused && chance(s, 75))
-        return (g->used[draw(s, g->nused)] & ~PAGE_MASK) + (draw(s, 4) << PAGE_SHIFT);
+    if (g->nused && chance(s, 75)) {
+        uint64_t page = g->used[draw(s, g->nused)] & ~PAGE_MASK;
+        return page + (draw(s, 4) << PAGE_SHIFT);
+    }
     return window + (draw(s, chance(s, 70) ? 16 : WINDOW_PAGES) << PAGE_SHIFT);
 }
 
@@ -53,7 +55,8 @@ static void map(struct maker *g)
     static const unsigned more[] = {0, 0, 0, GK_SHARED, GK_GLOBAL};
     struct source *s = &g->src;
     uint64_t at = some_page(g), bytes = some_length(g);
-    unsigned flags = sizes[draw(s, ARRAY_SIZE(sizes))] | more[draw(s, ARRAY_SIZE(more))];
+    unsigned flags = sizes[draw(s, ARRAY_SIZE(sizes))];
+    flags |= more[draw(s, ARRAY_SIZE(more))];
     flags |= chance(s, 15) ? GK_POPULATE : 0;
     if (g->small)
         flags &= ~(unsigned)GK_2M;
@@ -69,10 +72,18 @@ static void map(struct maker *g)
     remember(g, at ? at : GK_USER_BASE);
 }
 
+static void unmap(struct maker *g)
+{
+    uint64_t bytes = some_length(g);
+    emit(g, OP_KERNEL_unmap, some_page(g), bytes, 0, 0);
+}
+
 static void protect(struct maker *g)
 {
     static const unsigned rights[] = {GK_READ, GK_READ, GK_READ | GK_WRITE, GK_READ | GK_WRITE, 0};
-    emit(g, OP_KERNEL_protect, some_page(g), some_length(g), rights[draw(&g->src, 5)], 0);
+    unsigned may = rights[draw(&g->src, 5)];
+    uint64_t bytes = some_length(g);
+    emit(g, OP_KERNEL_protect, some_page(g), bytes, may, 0);
 }
 
 static void fork_or_exit(struct maker *g)
@@ -90,13 +101,15 @@ static void fork_or_exit(struct maker *g)
 static void touch(struct maker *g)
 {
     struct source *s = &g->src;
-    uint64_t at = some_page(g) + 8 * draw(s, 512), what = draw(s, 100);
+    uint64_t page = some_page(g), at = page + 8 * draw(s, 512), what = draw(s, 100);
     if (what < 40)
         emit(g, OP_KERNEL_load, at, 0, 0, 0);
     else if (what < 80)
         emit(g, OP_KERNEL_store, at, 1 + draw(s, 1 << 16), 0, 0);
-    else
-        emit(g, OP_KERNEL_sweep, at, 1 + draw(s, 24), (1 + draw(s, 3)) * (PAGE_SIZE + 8), 0);
+    else {
+        uint64_t step = (1 + draw(s, 3)) * (PAGE_SIZE + 8);
+        emit(g, OP_KERNEL_sweep, at, 1 + draw(s, 24), step, 0);
+    }
     if (chance(s, 20))
         remember(g, at);
 }
@@ -105,7 +118,8 @@ static void touch(struct maker *g)
 static void host_moves(struct maker *g)
 {
     struct source *s = &g->src;
-    emit(g, OP_KERNEL_move, 512 + draw(s, 4096), 1 + draw(s, 63), 0, 0);
+    uint64_t n = 1 + draw(s, 63);
+    emit(g, OP_KERNEL_move, 512 + draw(s, 4096), n, 0, 0);
 }
 
 static void one_op(struct maker *g)
@@ -115,7 +129,7 @@ static void one_op(struct maker *g)
     if (what < 12)
         map(g);
     else if (what < 18)
-        emit(g, OP_KERNEL_unmap, some_page(g), some_length(g), 0, 0);
+        unmap(g);
     else if (what < 28)
         protect(g);
     else if (what < 34)
