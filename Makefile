@@ -194,7 +194,7 @@ $(foreach t,$(filter-out test_mutants,$(notdir $(UNIT))),$(eval $(call unit_rule
 
 # The MMU with deliberate faults (base/mutant.h), for the test that must find each.
 MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base guest memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
-ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard vmm/*.c) workloads/script.c) $(B)/vmm/image_blob.o
+ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard vmm/*.c balloon/*.c) workloads/script.c) $(B)/vmm/image_blob.o
 $(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,MUTANT,$<)
