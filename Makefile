@@ -253,6 +253,25 @@ fuzz-mmu: $(B)/fuzz-mmu  ## run libFuzzer over raw programs for FUZZ_SECONDS
 	@mkdir -p $(B)/corpus
 	$(B)/fuzz-mmu -max_len=1024 -max_total_time=$(FUZZ_SECONDS) $(B)/corpus tests/fuzz/corpus
 
+#   make fuzz-balloon FUZZ_RUNS=10000000      the same for the balloon's device; new inputs go to $(B)/corpus-balloon
+.PHONY: fuzz-balloon
+FUZZ_RUNS ?= 1000000
+# Counters only: following comparisons would take half the time, and the machine's operations need no guessing.
+FUZZ_BALLOON_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -O2 -g -std=gnu11 \
+                      -fsanitize-coverage=inline-8bit-counters,pc-table -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC
+FUZZ_BALLOON_OBJS := $(patsubst %.c,$(B)/fuzzer-balloon/%.o,tests/fuzz/fuzz_balloon.c vmm/virtio_mmio.c base/base.c \
+                     $(addprefix balloon/,device.c device_pages.c pageset.c virtio_dev.c virtq.c))
+$(B)/fuzzer-balloon/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$<)
+	$(Q)clang $(FUZZ_BALLOON_FLAGS) -MMD -MP -c -o $@ $<
+$(B)/fuzz-balloon: $(FUZZ_BALLOON_OBJS)
+	$(Q)clang -fsanitize=fuzzer,address,undefined -o $@ $^
+-include $(FUZZ_BALLOON_OBJS:.o=.d)
+fuzz-balloon: $(B)/fuzz-balloon  ## run libFuzzer over the balloon's device for FUZZ_RUNS inputs
+	@mkdir -p $(B)/corpus-balloon
+	$(B)/fuzz-balloon -max_len=192 -entropic=0 -reduce_inputs=0 -runs=$(FUZZ_RUNS) $(B)/corpus-balloon $(wildcard tests/fuzz/corpus-balloon)
+
 # ---- results ----
 #   make bench RUN=<folder of results/> goes on with an interrupted run
 .PHONY: bench bench-quick plots paper reference doctor

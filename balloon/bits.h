@@ -6,6 +6,14 @@
 
 static inline uint64_t bits_words(uint64_t bits) { return (bits + 63) / 64; }
 
+/* Bits set: without the instruction, which not every x86-64 has, one and all are the cheap cases and the common ones. */
+static inline uint64_t bits_ones(uint64_t x)
+{
+    if ((x & (x - 1)) == 0)
+        return x != 0;
+    return x == ~0ull ? 64 : (uint64_t)__builtin_popcountll(x);
+}
+
 /* Those bits of word w that lie in [first, end); the word has one. */
 static inline uint64_t bits_mask(uint64_t w, uint64_t first, uint64_t end)
 {
@@ -26,7 +34,7 @@ static inline uint64_t bits_count(const uint64_t *b, uint64_t first, uint64_t n)
 {
     uint64_t count = 0;
     FOR_BITS_WORDS(w, mask, first, first + n)
-    count += (uint64_t)__builtin_popcountll(b[w] & mask);
+    count += bits_ones(b[w] & mask);
     return count;
 }
 
@@ -36,7 +44,7 @@ static inline uint64_t bits_set(uint64_t *b, uint64_t first, uint64_t n)
     uint64_t count = 0;
     FOR_BITS_WORDS(w, mask, first, first + n)
     {
-        count += (uint64_t)__builtin_popcountll(~b[w] & mask);
+        count += bits_ones(~b[w] & mask);
         b[w] |= mask;
     }
     return count;

@@ -274,7 +274,7 @@ static const char *check_pages(const struct balloon *b)
     const uint64_t *in = balloon_ballooned(s), *out = balloon_released(s);
     uint64_t words = bits_words(s->frames), pages = 0;
     for (uint64_t w = 0; w < words; w++) {
-        pages += (uint64_t)__builtin_popcountll(in[w]);
+        pages += bits_ones(in[w]);
         if (out[w] & ~in[w])
             return "balloon: a page was released that is not in the balloon (1)";
     }

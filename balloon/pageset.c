@@ -25,7 +25,7 @@ static void add_word(struct pageset *s, uint64_t w, uint64_t pages)
 {
     if (!pages)
         return;
-    s->count += (uint64_t)__builtin_popcountll(pages & ~s->word[w]);
+    s->count += bits_ones(pages & ~s->word[w]);
     s->word[w] |= pages;
     s->sum[w / 64] |= 1ull << w % 64;
 }
@@ -46,7 +46,7 @@ uint64_t pageset_enter(struct pageset *s, uint64_t *bitmap, uint64_t first, uint
         uint64_t fresh = mask & ~bitmap[w];
         bitmap[w] |= fresh;
         add_word(s, w, fresh);
-        moved += (uint64_t)__builtin_popcountll(fresh);
+        moved += bits_ones(fresh);
     }
     return moved;
 }
@@ -60,7 +60,7 @@ uint64_t pageset_leave(struct pageset *s, uint64_t *bitmap, uint64_t first, uint
         uint64_t there = mask & bitmap[w];
         bitmap[w] &= ~there;
         add_word(s, w, there);
-        moved += (uint64_t)__builtin_popcountll(there);
+        moved += bits_ones(there);
     }
     return moved;
 }
@@ -120,7 +120,7 @@ const char *pageset_check(const struct pageset *s)
 {
     uint64_t words = bits_words(s->frames), count = 0;
     for (uint64_t w = 0; w < words; w++) {
-        count += (uint64_t)__builtin_popcountll(s->word[w]);
+        count += bits_ones(s->word[w]);
         if ((s->word[w] != 0) != (s->sum[w / 64] >> w % 64 & 1))
             return "pageset: the summary does not fit the pages";
     }

@@ -221,15 +221,14 @@ void backing_free(struct backing *b)
     meta_free(META_HOST, b);
 }
 
-/* Whole pages of the mapping back to the host. */
+/* Whole pages of the mapping back to the host. Both calls tell KVM (MMU notifiers) and a userfaultfd that asked for
+ * UFFD_EVENT_REMOVE, and wait until its handler has read the event. Punching the hole by fallocate() would free the pages of
+ * a file too, but no userfaultfd would hear of it. */
 static bool drop(struct backing *b, uint64_t from, uint64_t to)
 {
     if (from >= to)
         return true;
-    if (b->fd >= 0)
-        return fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-                         (off_t)(to - from)) == 0;
-    return madvise(b->mem + from, to - from, MADV_DONTNEED) == 0;
+    return madvise(b->mem + from, to - from, b->fd >= 0 ? MADV_REMOVE : MADV_DONTNEED) == 0;
 }
 
 bool backing_discard(struct backing *b, uint64_t offset, uint64_t len)

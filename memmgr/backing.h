@@ -33,8 +33,11 @@ const char *backing_kind_name(enum backing_kind);
 struct backing *backing_new(uint64_t bytes, enum backing_kind, enum page_mode,
                             const struct numa_policy *, char *err, size_t errlen, int *code);
 void backing_free(struct backing *);
-/* Give [offset, offset + len) back to the host: it reads as zero afterwards, and KVM is told. Parts
- * of a page (of hugetlbfs too) are only cleared. False: out of range, or the host refuses. */
+/* Give [offset, offset + len) back to the host: it reads as zero afterwards, and KVM is told, and a
+ * userfaultfd (which must be read by another thread meanwhile). Parts of a page (of hugetlbfs too) are only
+ * cleared, which touches it: nothing is given back. A part of a transparent huge page is given back, though the
+ * kernel frees its frames when it gets round to splitting the page. False: out of range, or the host refuses (as
+ * anonymous hugetlbfs pages before Linux 5.18). */
 bool backing_discard(struct backing *, uint64_t offset, uint64_t len);
 /* Bytes now in memory, and of those in huge pages; false when the host does not say. */
 bool backing_resident(const struct backing *, uint64_t *bytes, uint64_t *huge);
