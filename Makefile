@@ -241,7 +241,7 @@ check-shell:  ## shellcheck over all scripts
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -fsanitize=fuzzer,address -O1 -g -std=gnu11 -fno-strict-aliasing -I. -D_GNU_SOURCE -DNB_NO_JEMALLOC
 FUZZ_OBJS := $(patsubst %.c,$(B)/fuzzer/%.o,tests/fuzz/fuzz_mmu.c \
-             $(foreach d,base guest memmgr shadow_vs_ept vmm fuzz,$(wildcard $(d)/*.c)) workloads/script.c)
+             $(foreach d,base guest memmgr balloon shadow_vs_ept vmm fuzz,$(wildcard $(d)/*.c)) workloads/script.c)
 $(B)/fuzzer/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$<)

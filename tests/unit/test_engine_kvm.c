@@ -1,7 +1,7 @@
 /* test_engine_kvm.c: the guest image on the host's KVM: the same events and memory as on the model,
  * and every way a run can end. Without KVM all of it is skipped.
  *
- * link: base guest memmgr shadow_vs_ept vmm workloads
+ * link: base guest memmgr balloon shadow_vs_ept vmm workloads
  */
 #include <dirent.h>
 #include <setjmp.h>

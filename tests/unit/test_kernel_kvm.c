@@ -1,7 +1,7 @@
 /* test_kernel_kvm.c: kernel programs on the host's KVM: what one sees and leaves, derived by hand, and
  * what a guest may try with the calls that serve it. Without KVM all of it is skipped.
  *
- * link: base guest memmgr shadow_vs_ept vmm workloads fuzz
+ * link: base guest memmgr balloon shadow_vs_ept vmm workloads fuzz
  */
 #include <setjmp.h>
 #include <stdarg.h>

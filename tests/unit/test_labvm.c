@@ -1,7 +1,7 @@
 /* test_labvm.c: what goes into the lab machine and what comes back: plans, result streams, archives
  * and records, whole and damaged. The machine itself is in tests/cli/labvm.bats.
  *
- * link: base guest memmgr vmm shadow_vs_ept workloads
+ * link: base guest memmgr balloon vmm shadow_vs_ept workloads
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* link: base guest memmgr shadow_vs_ept vmm workloads/replay workloads/trace workloads/trace_nbt
+/* link: base guest memmgr balloon shadow_vs_ept vmm workloads/replay workloads/trace workloads/trace_nbt
  * workloads/trace_write */
 /* test_replay.c: traces as guest programs: what each event does, and what a trace that says
  * impossible things comes to. Each case is a few records; every run ends with all invariants
