@@ -141,7 +141,7 @@ IMAGE_FLAGS := -I. -std=gnu11 -O2 -g $(WARN) -fno-strict-aliasing -ffreestanding
                -mno-red-zone -mcmodel=kernel -fno-pic -fno-stack-protector -fcf-protection=none \
                -fno-asynchronous-unwind-tables
 WORKLOADS := $(shell grep -l '^REGISTER.*.workload,' workloads/*.c)
-IMAGE_KERNEL := $(patsubst %.c,$(B)/image/%.o,$(wildcard guest/*.c guest/image/*.c)) $(B)/image/guest/image/entry.o
+IMAGE_KERNEL := $(patsubst %.c,$(B)/image/%.o,$(wildcard guest/*.c guest/image/*.c) balloon/driver.c) $(B)/image/guest/image/entry.o
 IMAGE_USER := $(patsubst %.c,$(B)/image/user/%.o,$(WORKLOADS) workloads/script.c $(wildcard workloads/image/*.c) guest/image/mem.c)
 $(B)/image/flags: FORCE
 	$(call stamp,$(CC) $(IMAGE_FLAGS) $(IMAGE_KERNEL) $(IMAGE_USER))
@@ -194,7 +194,7 @@ $(foreach t,$(filter-out test_mutants,$(notdir $(UNIT))),$(eval $(call unit_rule
 
 # The MMU with deliberate faults (base/mutant.h), for the test that must find each.
 MUTANT_OBJS := $(patsubst %.c,$(B)/mutants/%.o,$(foreach d,base guest memmgr shadow_vs_ept fuzz,$(wildcard $(d)/*.c)))
-ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard vmm/*.c balloon/*.c) workloads/script.c) $(B)/vmm/image_blob.o
+ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard balloon/*.c vmm/*.c) workloads/script.c) $(B)/vmm/image_blob.o
 $(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,MUTANT,$<)

@@ -19,6 +19,7 @@ enum {
     KEY_WORKLOAD,
     KEY_SET,
     KEY_TRACE,
+    KEY_BALLOON,
     KEY_PAGING,
     KEY_CPU,
     KEY_GUEST_PAGE,
@@ -138,6 +139,12 @@ static const struct argp_option program_options[] = {
      0},
     {"trace", KEY_TRACE, "FILE", 0,
      "Replay a trace instead: a file, or a name of nestbed list traces", 0},
+    {"balloon", KEY_BALLOON, "PLAN", 0,
+     "Give the guest a virtio balloon of these sizes: SIZE, SIZE@phase:NAME, with commas between, "
+     "as "
+     "in 256M@phase:work; --set balloon.order=9, balloon.report=ORDER, balloon.hole=defer and "
+     "balloon.oom=0 change it",
+     0},
     {0}};
 
 static const struct argp_option set_options[] = {
@@ -159,6 +166,9 @@ static error_t parse_program(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_TRACE:
         o->trace = arg;
+        return 0;
+    case KEY_BALLOON:
+        o->balloon_plan = arg;
         return 0;
     case KEY_SET:
         if (o->nsets == MAX_SETS)
@@ -475,5 +485,6 @@ void options_program(struct options *o)
             die_unknown("workload", o->workload_name, __start_reg_workload, __stop_reg_workload);
         params_default(o->workload, o->params);
     }
+    options_balloon(o);
     options_sets(o);
 }

@@ -19,6 +19,7 @@
 
 #include "bench/print.h"
 #include "shadow_vs_ept/paging.h"
+#include "vmm/balloon_vm.h"
 #include "vmm/engine.h"
 #include "workloads/workload.h"
 
@@ -28,6 +29,7 @@ enum out_format { OUT_TABLE, OUT_JSON, OUT_CSV };
 struct options {
     /* the program */
     const char *engine_name, *workload_name, *trace;
+    const char *balloon_plan;   /* --balloon, or NULL */
     const char *sets[MAX_SETS]; /* --set, in order */
     unsigned nsets;
     /* the machine; vm.cpu is loaded by options_machine(), vm.host_mem 0 = not given */
@@ -44,6 +46,7 @@ struct options {
     const struct workload *workload; /* NULL: a trace */
     uint64_t params[MAX_PARAMS];
     uint64_t paging_params[MAX_PARAMS]; /* vm.paging_params points here */
+    struct balloon_setup balloon;       /* vm.balloon points here when there is one */
 };
 
 enum {
@@ -75,6 +78,9 @@ void options_program(struct options *);
  * program runs. */
 void options_sets(struct options *);
 void options_machine_sets(struct options *);
+/* Apply --balloon; and a --set balloon.KEY=VALUE: false: it is none. */
+void options_balloon(struct options *);
+bool options_balloon_set(struct options *, const char *kv);
 /* Settle the output format, colour and progress. */
 void options_output(struct options *);
 

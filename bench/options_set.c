@@ -129,7 +129,8 @@ void options_sets(struct options *o)
     char err[512];
     begin_sets(o);
     for (unsigned i = 0; i < o->nsets; i++) {
-        if (set_run_key(o, o->sets[i]) || set_paging_param(o, o->sets[i]))
+        if (set_run_key(o, o->sets[i]) || options_balloon_set(o, o->sets[i]) ||
+            set_paging_param(o, o->sets[i]))
             continue;
         refuse_prefix(o, o->sets[i]);
         if (!o->workload)

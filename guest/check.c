@@ -1,5 +1,5 @@
 /* check.c: gk_check, the kernel's invariants as code. Their numbers are in pmm.c, vma.c, shm.c,
- * mm.c, tea.c.
+ * mm.c, tea.c, balloon.c.
  *
  * It counts mappings from the tables of all processes into the `seen` field of each block and
  * compares with the counts the kernel keeps. It writes nothing else and may be called between any
@@ -130,5 +130,7 @@ const char *gk_check(struct gk *g)
     }
     if (!bad)
         bad = check_shms(g);
+    if (!bad)
+        bad = guest_balloon_check(g);
     return bad ? bad : pmm_check_seen(g);
 }

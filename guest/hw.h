@@ -10,6 +10,7 @@
 #ifndef NB_GUEST_HW_H
 #define NB_GUEST_HW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "base/tea.h"
 #include "base/segment.h"
@@ -45,6 +46,18 @@ void hw_run_on(struct hw *, unsigned cpu);
 /* One interprocessor interrupt from the vCPU that runs to each of these (bit per vCPU, not itself).
  * What they then do, the kernel does there (hw_run_on). */
 void hw_ipi(struct hw *, uint64_t cpus);
+
+/* These only on a machine with a balloon (gk_config.balloon).
+ * A register of the device, 4 bytes: one MMIO access. */
+uint32_t hw_dev_read(struct hw *, uint32_t offset);
+void hw_dev_write(struct hw *, uint32_t offset, uint32_t value);
+/* Its interrupt line. */
+bool hw_dev_interrupt(struct hw *);
+/* The kernel's own data, 1 to 8 bytes inside a frame, little-endian. */
+uint64_t hw_load(struct hw *, gpa_t, unsigned bytes);
+void hw_store(struct hw *, gpa_t, unsigned bytes, uint64_t value);
+/* Wait for the device a moment; false: too long already. */
+bool hw_dev_wait(struct hw *);
 
 /* Direct segments: a machine without them ignores these two.
  * The address space whose tables start at `root` has this segment and no escapes; NULL: none. It is in

@@ -2,12 +2,13 @@
  *
  * Who owns what: pmm.c frames · tea.c runs of tables · smp.c what each vCPU has loaded · pt.c entries
  * and the flush batch · vma.c address ranges · shm.c the pages of mappings that processes share · mm.c
- * system calls and faults · proc.c processes · segment.c primary regions · check.c the invariants.
+ * system calls and faults · proc.c processes · balloon.c what the host may have · segment.c primary regions · check.c the invariants.
  * Lower ones never call higher ones.
  */
 #ifndef NB_GUEST_INTERNAL_H
 #define NB_GUEST_INTERNAL_H
 
+#include "balloon/driver.h"
 #include "base/pte.h"
 #include "guest/kernel.h"
 
@@ -30,12 +31,16 @@ enum frame_kind {
     FRAME_DATA,
     FRAME_TABLE,
     FRAME_TEA, /* reserved for a table by tea.c: not in use, zero */
+    /* balloon.c's, in no table of a process: */
+    FRAME_BALLOON, /* in the balloon */
+    FRAME_HINTED,  /* hinted to the host as free */
+    FRAME_DEVICE,  /* what driver and device share; or off the free list while it is reported */
 };
 
 /* Only the first frame of a block has meaningful fields; the others are FRAME_PART (all zero). */
 struct frame {
     union {
-        uint32_t next; /* free: list; data with ref 0: the batch's list of frames to free */
+        uint32_t next; /* free and balloon.c's: list; data with ref 0: the batch's frames to free */
         uint32_t
             ref; /* data: leaf entries that map any part of the block, plus 1 if a shm holds it */
     };
@@ -44,7 +49,8 @@ struct frame {
         uint32_t seen; /* allocated: scratch of gk_check */
     };
     uint8_t kind, order;
-    bool tea; /* table or not, the frame belongs to an area of tea.c */
+    bool tea;      /* table or not, the frame belongs to an area of tea.c */
+    bool reported; /* free: the host knows, and nobody has used it since */
 };
 
 struct pmm {
@@ -52,8 +58,11 @@ struct pmm {
     uint64_t *used;       /* bit per frame: allocated at least once since boot */
     uint32_t first, end;  /* frames [first, end) are managed */
     uint64_t free;        /* frames in free blocks */
-    uint32_t head[MAX_ORDER + 1];
+    uint32_t head[MAX_ORDER + 1], tail[MAX_ORDER + 1];
     uint32_t nonempty; /* bit per order */
+    unsigned
+        report_order; /* of the least block that is reported to the host; above MAX_ORDER: none is */
+    uint32_t unreported; /* free blocks of that order and above that are not */
 };
 
 bool pmm_init(struct gk *);
@@ -73,6 +82,11 @@ void pmm_free_run(struct gk *, uint32_t first, uint32_t end);
 void pmm_block(struct gk *, uint32_t head, unsigned order);
 /* Make a data block of ref 1 into 512 blocks of ref 1. */
 void pmm_split(struct gk *, uint32_t head);
+/* A free block of at least this order that is not reported leaves the free lists, or NO_FRAME; and it comes
+ * back as one that is, to be used last. */
+uint32_t pmm_take_unreported(struct gk *, unsigned *order);
+void pmm_give_reported(struct gk *, uint32_t head, unsigned order);
+void pmm_report_nothing(struct gk *); /* from now on; nothing was reported before */
 /* Frames would be handed out for this order. */
 bool pmm_has(const struct gk *, unsigned order);
 const char *pmm_check_blocks(struct gk *); /* lists and partition; resets every `seen` */
@@ -268,6 +282,19 @@ void segment_note(struct gk *, const struct proc *, gva_t va, unsigned level, ui
 void segment_unmapped(struct gk *, struct proc *);
 void segment_drop(struct gk *, struct proc *);
 
+/* ---- balloon.c: giving memory back to the host ---- */
+struct guest_balloon {
+    bool there;
+    struct balloon_driver driver;
+    uint32_t head[BALLOON_KEEPS]; /* blocks kept, last in first out */
+    uint64_t pages[BALLOON_KEEPS];
+};
+
+/* No frame is free: could the balloon give one? True: look again. */
+bool guest_balloon_oom(struct gk *);
+void guest_balloon_start(struct gk *);
+const char *guest_balloon_check(struct gk *);
+
 /* ---- proc.c ---- */
 struct gk {
     struct hw *hw;
@@ -287,7 +314,9 @@ struct gk {
         uint32_t next, end; /* those not yet in a block; equal: none is being mapped */
     } run;
     int nprocs, next_pid;
-    unsigned cpu; /* the vCPU that runs; cur is what it has loaded */
+    uint64_t faults; /* handled since boot */
+    unsigned cpu;    /* the vCPU that runs; cur is what it has loaded */
+    struct guest_balloon balloon;
 };
 
 static inline struct frame *frame_of(const struct gk *g, uint32_t f) { return &g->pmm.frames[f]; }

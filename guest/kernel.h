@@ -15,6 +15,8 @@
  *   - fork copies tables eagerly, write-protecting private writable pages in both (copy on write).
  *   - with cfg.segment_bytes, a process may have one primary region in a direct segment (segment.c).
  *   - with PCIDs, a context switch keeps TLB entries (CR3_KEEP) unless the PCID is new or reused.
+ *   - with a balloon, its interrupt is taken on the way back to the program; a page is asked back from it
+ *     when the last free one is gone (balloon.c).
  *   - with more than one vCPU, process `pid` runs on vCPU (pid - 1) mod cpus unless it moves itself; an
  *     invalidation interrupts every other vCPU that has the process loaded (guest/smp.c).
  */
@@ -66,6 +68,9 @@ struct gk_config {
     unsigned tea_registers;  /* DMT registers of this machine, at most MAX_TEA_REGISTERS; 0: leaf
                                 tables are placed one by one (guest/tea.c) */
     unsigned cpus;           /* vCPUs, at most GK_MAX_CPUS; 0 is 1 */
+    bool balloon;            /* the machine has a virtio balloon (hw_dev_read) */
+    unsigned balloon_order;  /* of the blocks put into it: 0 or 9 */
+    unsigned balloon_report_order; /* of the least free block that is reported: 0 to 18 */
     uint64_t
         segment_bytes; /* least mapping that becomes a primary region (segment.c); 0: none does */
 };
@@ -101,9 +106,21 @@ void gk_run_on(struct gk *, unsigned cpu);
  * program's own error. GK_ENOMEM: out of memory. */
 int gk_fault(struct gk *, gva_t, unsigned error);
 
+/* The kernel is about to return to the program: it takes interrupts that wait, and reports free memory when a
+ * chain of blocks has come together. The engine calls it after each system call and fault. */
+void gk_return(struct gk *);
+/* The guest has nothing to do: it reports all free memory that it has not yet. */
+void gk_idle(struct gk *);
+
 /* ---- for checkers, hashes and tools ---- */
 uint64_t gk_pt_bytes(const struct gk *); /* page tables of all processes */
 uint64_t gk_free_frames(const struct gk *);
+/* What the balloon holds, and what the kernel did for it (pages of 4 KiB); all 0 without one. */
+struct gk_balloon_counts {
+    uint64_t held, hinted;                                   /* now */
+    uint64_t inflated, deflated, on_oom, reported, requests; /* since boot */
+};
+void gk_balloon(const struct gk *, struct gk_balloon_counts *);
 uint64_t gk_reserved_frames(const struct gk *); /* kept for tables of TEAs not in use */
 uint64_t gk_cr3(const struct gk *);             /* as last loaded, without CR3_KEEP */
 /* Call fn for each user page of each process in (pid, gva) order: mapped ones, and those that a PROT_NONE

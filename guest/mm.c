@@ -201,7 +201,7 @@ static bool allows(const struct vma *v, unsigned error)
     return error & PF_I ? v->prot & GK_EXEC : v->prot != 0;
 }
 
-int gk_fault(struct gk *g, gva_t va, unsigned error)
+static int handle(struct gk *g, gva_t va, unsigned error)
 {
     if (va >= g->top || (error & PF_RSVD))
         return GK_SEGV;
@@ -215,6 +215,13 @@ int gk_fault(struct gk *g, gva_t va, unsigned error)
     if (!(error & PF_W) || (pos.e & PTE_W))
         return GK_OK; /* spurious: the tables allow it already */
     return copy_on_write(g, v, va, pos);
+}
+
+int gk_fault(struct gk *g, gva_t va, unsigned error)
+{
+    int result = handle(g, va, error);
+    g->faults += result == GK_OK;
+    return result;
 }
 
 static int populate(struct gk *g, const struct vma *v)

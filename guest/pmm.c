@@ -13,32 +13,45 @@
  *   P2  a block's head says its kind and order; its other frames are FRAME_PART
  *   P3  each free list holds the free blocks of its order and no two of them are buddies
  *   P4  free = sum of free block sizes; bit of `nonempty` set iff that list has a member
+ *   P5  on each list blocks that are not reported come first; `unreported` is their number, of
+ *       report_order and above
+ *
+ * A block is reported as a whole: one that is split or joined is not.
  */
 #include "guest/internal.h"
 
 #define BIT(n) (1u << (n))
 
-static void push(struct pmm *m, uint32_t f, unsigned order)
+static bool counts(const struct pmm *m, const struct frame *fr)
+{
+    return fr->order >= m->report_order && !fr->reported;
+}
+
+static void link_block(struct pmm *m, uint32_t f, unsigned order, bool reported)
 {
     struct frame *fr = &m->frames[f];
-    *fr = (struct frame){
-        .next = m->head[order], .prev = NO_FRAME, .kind = FRAME_FREE, .order = (uint8_t)order};
-    if (fr->next != NO_FRAME)
-        m->frames[fr->next].prev = f;
-    m->head[order] = f;
+    uint32_t next = reported ? NO_FRAME : m->head[order],
+             prev = reported ? m->tail[order] : NO_FRAME;
+    *fr = (struct frame){.next = next,
+                         .prev = prev,
+                         .kind = FRAME_FREE,
+                         .order = (uint8_t)order,
+                         .reported = reported};
+    *(next != NO_FRAME ? &m->frames[next].prev : &m->tail[order]) = f;
+    *(prev != NO_FRAME ? &m->frames[prev].next : &m->head[order]) = f;
     m->nonempty |= BIT(order);
+    m->unreported += counts(m, fr);
 }
+
+static void push(struct pmm *m, uint32_t f, unsigned order) { link_block(m, f, order, false); }
 
 /* Take a free block off its list; it is FRAME_PART until the caller says otherwise. */
 static void unlink_block(struct pmm *m, uint32_t f)
 {
     struct frame *fr = &m->frames[f];
-    if (fr->prev != NO_FRAME)
-        m->frames[fr->prev].next = fr->next;
-    else
-        m->head[fr->order] = fr->next;
-    if (fr->next != NO_FRAME)
-        m->frames[fr->next].prev = fr->prev;
+    m->unreported -= counts(m, fr);
+    *(fr->prev != NO_FRAME ? &m->frames[fr->prev].next : &m->head[fr->order]) = fr->next;
+    *(fr->next != NO_FRAME ? &m->frames[fr->next].prev : &m->tail[fr->order]) = fr->prev;
     if (m->head[fr->order] == NO_FRAME)
         m->nonempty &= ~BIT(fr->order);
     *fr = (struct frame){0};
@@ -67,7 +80,8 @@ bool pmm_init(struct gk *g)
     if (!m->frames || !m->used)
         return false;
     for (unsigned o = 0; o <= MAX_ORDER; o++)
-        m->head[o] = NO_FRAME;
+        m->head[o] = m->tail[o] = NO_FRAME;
+    m->report_order = g->cfg.balloon ? g->cfg.balloon_report_order : MAX_ORDER + 1;
     m->free = m->end - m->first;
     /* From the top down, so that the lowest block of each order is found first. */
     for (uint32_t hi = m->end; hi > m->first;) {
@@ -115,6 +129,8 @@ uint32_t pmm_alloc(struct gk *g, unsigned order, enum frame_kind kind, bool zero
 {
     struct pmm *m = &g->pmm;
     uint32_t f = take(m, order);
+    if (f == NO_FRAME && !order && guest_balloon_oom(g))
+        f = take(m, order);
     if (f == NO_FRAME)
         return NO_FRAME;
     m->frames[f] = (struct frame){.ref = 1, .kind = (uint8_t)kind, .order = (uint8_t)order};
@@ -137,6 +153,35 @@ uint32_t pmm_alloc_run(struct gk *g, uint32_t n, enum frame_kind kind)
         pmm_free(g, f + i);
     mark_used(g, f, n, true);
     return f;
+}
+
+uint32_t pmm_take_unreported(struct gk *g, unsigned *order)
+{
+    struct pmm *m = &g->pmm;
+    for (unsigned o = MAX_ORDER + 1; m->unreported && o-- > m->report_order;) {
+        uint32_t f = m->head[o];
+        if (f == NO_FRAME || m->frames[f].reported)
+            continue;
+        unlink_block(m, f);
+        m->free -= BIT(o);
+        m->frames[f] = (struct frame){.kind = FRAME_DEVICE, .order = (uint8_t)o};
+        mark_used(g, f, BIT(o), false);
+        *order = o;
+        return f;
+    }
+    return NO_FRAME;
+}
+
+void pmm_report_nothing(struct gk *g)
+{
+    g->pmm.report_order = MAX_ORDER + 1;
+    g->pmm.unreported = 0;
+}
+
+void pmm_give_reported(struct gk *g, uint32_t head, unsigned order)
+{
+    g->pmm.free += BIT(order);
+    link_block(&g->pmm, head, order, true);
 }
 
 /* Make [lo, hi), in no block, free blocks. They cannot join with what is beside them: either it is in
@@ -254,6 +299,8 @@ static const char *check_list(const struct pmm *m, unsigned order, uint64_t *sum
             return "P3: two free buddies were not joined";
         if (fr->prev != prev)
             return "P3: a free list is not doubly linked";
+        if (prev != NO_FRAME && m->frames[prev].reported && !fr->reported)
+            return "P5: a block that is not reported comes after one that is";
         *sum += BIT(order);
         if (*sum > m->free)
             return "P4: more frames on free lists than counted";
@@ -267,6 +314,7 @@ const char *pmm_check_blocks(struct gk *g)
 {
     struct pmm *m = &g->pmm;
     uint64_t listed = 0, found = 0;
+    uint32_t unreported = 0;
     for (unsigned o = 0; o <= MAX_ORDER; o++) {
         const char *bad = check_list(m, o, &listed);
         if (bad)
@@ -279,11 +327,14 @@ const char *pmm_check_blocks(struct gk *g)
             return "P1: a frame belongs to no block";
         if (f & (size - 1) || size > m->end - f)
             return "P2: a block is not aligned or leaves memory";
-        if (fr->kind == FRAME_FREE)
+        if (fr->kind == FRAME_FREE) {
             found += size;
-        else
+            unreported += counts(m, fr);
+        } else
             fr->seen = 0;
     }
+    if (unreported != m->unreported)
+        return "P5: the count of blocks not reported is wrong";
     if (listed != found || found != m->free)
         return "P4: the count of free frames is wrong";
     return NULL;
@@ -295,7 +346,7 @@ const char *pmm_check_seen(struct gk *g)
     uint64_t tables = 0;
     for (uint32_t f = m->first; f < m->end; f += BIT(m->frames[f].order)) {
         const struct frame *fr = &m->frames[f];
-        if (fr->kind == FRAME_FREE)
+        if (fr->kind == FRAME_FREE || fr->kind >= FRAME_BALLOON)
             continue;
         if (!fr->ref || fr->seen != fr->ref)
             return "M3: a frame's count is not its number of mappings";

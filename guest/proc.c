@@ -147,6 +147,7 @@ struct gk *gk_boot(struct hw *hw, const struct gk_config *cfg)
     if (!g->on)
         return NULL;
     smp_load(g, p);
+    guest_balloon_start(g);
     return g;
 }
 

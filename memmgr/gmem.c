@@ -6,6 +6,8 @@
 
 #include "base/base.h"
 
+#define RELEASED (1ull << 9)
+
 static unsigned mode_order(enum page_mode mode)
 {
     return mode == PAGES_4K ? ORDER_4K : mode == PAGES_1G ? ORDER_1G : ORDER_2M;
@@ -35,8 +37,12 @@ void gmem_free(struct gmem *g)
 
 static void set_resident(struct gmem *g, uint64_t first, hfn_t h, unsigned order)
 {
-    for (uint64_t i = 0; i < 1ull << order; i++)
-        g->page[first + i] = (h.n + i) << PAGE_SHIFT | order << 4 | PG_RESIDENT;
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        uint64_t *page = &g->page[first + i];
+        g->ballooned -= (*page & 15) == PG_BALLOONED;
+        g->refaults += *page & RELEASED ? 1 : 0;
+        *page = (h.n + i) << PAGE_SHIFT | order << 4 | PG_RESIDENT;
+    }
     g->resident += 1ull << order;
     g->allocs[order == ORDER_4K ? 0 : order == ORDER_2M ? 1 : 2]++;
 }
@@ -174,7 +180,7 @@ static bool resident(const struct gmem *g, uint64_t n)
     return gmem_state(g, gfn(n)) == PG_RESIDENT;
 }
 
-void gmem_discard(struct gmem *g, gfn_t first, uint64_t n)
+static void discard(struct gmem *g, gfn_t first, uint64_t n, uint64_t becomes)
 {
     assert(first.n <= g->frames && n <= g->frames - first.n && !g->fixed);
     uint64_t end = first.n + n;
@@ -189,10 +195,36 @@ void gmem_discard(struct gmem *g, gfn_t first, uint64_t n)
         }
         host_release(g->host, gmem_hfn(g, gfn(i)), gmem_order(g, gfn(i)));
         for (uint64_t k = i; k < i + size; k++)
-            g->page[k] = PG_UNTOUCHED;
+            g->page[k] = becomes;
         g->resident -= size;
         i += size - 1;
     }
+}
+
+void gmem_discard(struct gmem *g, gfn_t first, uint64_t n) { discard(g, first, n, PG_UNTOUCHED); }
+
+void gmem_release(struct gmem *g, gfn_t first, uint64_t n)
+{
+    discard(g, first, n, PG_UNTOUCHED | RELEASED);
+}
+
+void gmem_balloon(struct gmem *g, gfn_t first, uint64_t n)
+{
+    gmem_release(g, first, n);
+    for (uint64_t i = first.n; i < first.n + n; i++) {
+        g->ballooned += (g->page[i] & 15) == PG_UNTOUCHED;
+        g->page[i] = (g->page[i] & RELEASED) | PG_BALLOONED;
+    }
+}
+
+void gmem_deflate(struct gmem *g, gfn_t first, uint64_t n)
+{
+    assert(first.n <= g->frames && n <= g->frames - first.n);
+    for (uint64_t i = first.n; i < first.n + n; i++)
+        if ((g->page[i] & 15) == PG_BALLOONED) {
+            g->page[i] = (g->page[i] & RELEASED) | PG_UNTOUCHED;
+            g->ballooned--;
+        }
 }
 
 /* Invariant (3) for the block that starts at i. */
@@ -211,13 +243,16 @@ static const char *check_block(const struct gmem *g, uint64_t i, unsigned order)
 
 const char *gmem_check(const struct gmem *g)
 {
-    uint64_t count = 0, words = host_total(g->host) / 64 + 1;
+    uint64_t count = 0, ballooned = 0, words = host_total(g->host) / 64 + 1;
     uint64_t *seen = meta_calloc(META_GMEM, words, sizeof *seen);
     const char *why = NULL;
     for (uint64_t i = 0; i < g->frames && !why; i++) {
         uint64_t h = gmem_hfn(g, gfn(i)).n;
         if (!resident(g, i)) {
-            why = g->page[i] != PG_UNTOUCHED ? "(1) a page is in no known state" : NULL;
+            uint64_t state = g->page[i] & ~RELEASED;
+            ballooned += state == PG_BALLOONED;
+            why = state != PG_UNTOUCHED && state != PG_BALLOONED ? "(1) a page is in no known state"
+                                                                 : NULL;
             continue;
         }
         if (!h || h >= host_total(g->host))
@@ -233,7 +268,7 @@ const char *gmem_check(const struct gmem *g)
         }
     }
     meta_free(META_GMEM, seen);
-    if (!why && count != g->resident)
-        why = "(4) the count of resident pages is wrong";
+    if (!why && (count != g->resident || ballooned != g->ballooned))
+        why = "(4) the count of resident or ballooned pages is wrong";
     return why;
 }

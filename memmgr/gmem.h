@@ -1,9 +1,14 @@
 /* gmem.h: one guest's physical memory: which host frame holds each guest frame, and in what state.
  *
  *   untouched --gmem_fault--> resident(hfn) --gmem_discard--> untouched
+ *   any --gmem_balloon--> ballooned --gmem_deflate--> untouched
+ *   ballooned --gmem_fault--> resident: the guest uses what it has given away
  *
- * Only the functions below move a page between states. Later mechanisms add shared, swapped and
- * ballooned pages beside these (policies choose which page and when; gmem moves it).
+ * Only the functions below move a page between states. Later mechanisms add shared and swapped
+ * pages beside these (policies choose which page and when; gmem moves it).
+ *
+ * A page that was resident when it was released, into the balloon or by gmem_release, is marked until it is
+ * resident again: that fault is a refault, what reclaiming it cost.
  *
  * A resident page belongs to a block of 2^order frames, naturally aligned on both sides, that one
  * host leaf entry can map (order 0, 9 or 18). gmem tells the layer above through ops->zap before a
@@ -13,14 +18,14 @@
  *  (1) every guest frame is in exactly one state; resident ones hold a FRAME_GUEST host frame.
  *  (2) no host frame holds two guest frames.
  *  (3) the frames of a block are consecutive on both sides, aligned to it, and agree on its order.
- *  (4) resident = number of resident guest frames.
+ *  (4) resident = number of resident guest frames, ballooned = number of ballooned ones.
  */
 #ifndef NB_MEMMGR_GMEM_H
 #define NB_MEMMGR_GMEM_H
 
 #include "memmgr/host.h"
 
-enum page_state { PG_UNTOUCHED, PG_RESIDENT };
+enum page_state { PG_UNTOUCHED, PG_RESIDENT, PG_BALLOONED };
 
 enum gmem_result {
     GMEM_OK,
@@ -39,8 +44,10 @@ struct gmem {
     enum page_mode mode; /* size of host pages */
     const struct gmem_ops *ops;
     void *ctx;
-    uint64_t *page;     /* per gfn: hfn << 12 | order << 4 | state */
+    uint64_t *page;     /* per gfn: hfn << 12 | released << 9 | order << 4 | state */
     uint64_t resident;  /* guest frames in PG_RESIDENT */
+    uint64_t ballooned; /* guest frames in PG_BALLOONED */
+    uint64_t refaults;  /* pages made resident again after they were released */
     uint64_t allocs[3]; /* host pages allocated: 4K, 2M, 1G */
     uint64_t splits;    /* large blocks broken up */
     bool fixed;         /* gmem_back_all: pages never move again */
@@ -88,6 +95,12 @@ enum gmem_result gmem_reserve(struct gmem *);
 /* Forget the contents of [first, first + n): zapped, split where a large block is cut, freed.
  * Not for a guest that gmem_back_all backed. */
 void gmem_discard(struct gmem *, gfn_t first, uint64_t n);
+/* The same of what the guest has said it does not need: those that were resident are marked. */
+void gmem_release(struct gmem *, gfn_t first, uint64_t n);
+/* Released, and in the balloon until deflated; no-op for pages that are there. A ballooned page that has become
+ * resident (the guest used it) is only no longer the balloon's. */
+void gmem_balloon(struct gmem *, gfn_t first, uint64_t n);
+void gmem_deflate(struct gmem *, gfn_t first, uint64_t n);
 
 const char *gmem_check(const struct gmem *);
 

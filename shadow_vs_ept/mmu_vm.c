@@ -149,10 +149,10 @@ static void mark_others(const struct paging *mine, struct counters *out)
 /* Counters an engine without caches, or without these mechanisms, cannot see. */
 static void mark_unseen(const struct mmu_vm *vm, struct counters *out)
 {
-    static const enum counter_id later[] = {CTR_shared_frames, CTR_saved_frames, CTR_cow_breaks,
-                                            CTR_swap_ins,      CTR_swap_outs,    CTR_balloon_pages,
-                                            CTR_exit_mmio,     CTR_exit_io,      CTR_exit_hypercall,
-                                            CTR_exit_hlt,      CTR_exit_intr};
+    static const enum counter_id later[] = {
+        CTR_shared_frames, CTR_saved_frames,   CTR_cow_breaks,       CTR_swap_ins,
+        CTR_swap_outs,     CTR_balloon_pages,  CTR_balloon_refaults, CTR_exit_mmio,
+        CTR_exit_io,       CTR_exit_hypercall, CTR_exit_hlt,         CTR_exit_intr};
     for (unsigned i = 0; i < ARRAY_SIZE(later); i++)
         out->unseen[later[i]] = true;
     mark_others(vm->paging, out);

@@ -17,6 +17,7 @@
 #include "shadow_vs_ept/cpu.h"
 
 struct user;
+struct balloon_setup;
 
 /* What to run: every option of the command line that concerns the machine. */
 struct vm_config {
@@ -39,7 +40,8 @@ struct vm_config {
     bool hash;                     /* --set run.hash=1: hash guest memory at the end */
     enum backing_kind backing;     /* --set host.backing=anon|memfd: real engines */
     double timeout;                /* --timeout: seconds until the guest is ended; 0: never */
-    bool reload_kvm;               /* --reload-kvm: may reload the host's KVM module for --paging */
+    const struct balloon_setup *balloon; /* --balloon; NULL: the machine has none */
+    bool reload_kvm; /* --reload-kvm: may reload the host's KVM module for --paging */
 };
 
 /* The guest's least primary region (gk_config.segment_bytes), as given or wanted by the strategy. */

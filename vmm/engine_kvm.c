@@ -175,6 +175,8 @@ static void all_counters(const struct session *s, const struct kvm_snapshot *sna
         see(c, CTR_guest_pt_bytes, s->boot.pt_bytes);
     if (backing_resident_in(mem, reserved, mem->bytes - reserved, &resident))
         see(c, CTR_host_frames, resident >> PAGE_SHIFT);
+    if (s->m->balloon)
+        see(c, CTR_balloon_pages, s->m->balloon->state->pages);
     see_faults(s, snap, c);
     see_exits(s, snap, c);
 }

@@ -36,6 +36,7 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
 {
     struct hw *h = ctx;
     int r = gk_fault(h->kernel, va, error);
+    gk_return(h->kernel);
     mmu_guest_return(h->mmu);
     if (r == GK_OK) {
         h->mmu->c.guest_faults++;
@@ -195,6 +196,7 @@ static struct hw *machine(struct user *u) { return u->hw; }
 /* A system call returns to the program. */
 static int back(struct user *u, int result)
 {
+    gk_return(machine(u)->kernel);
     mmu_guest_return(machine(u)->mmu);
     return result;
 }
@@ -265,6 +267,7 @@ void model_counters(struct hw *h, struct counters *c)
 {
     mmu_counters(h->mvm, c);
     c->guest_pt_bytes = h->kernel ? gk_pt_bytes(h->kernel) : 0;
+    model_balloon_count(h, c);
 }
 
 static void close_phase(struct hw *h)
@@ -288,6 +291,7 @@ void u_phase(struct user *u, const char *name)
     close_phase(h);
     snprintf(h->res->phases[h->res->nphases++].name, sizeof h->res->phases[0].name, "%s", name);
     h->in_phase = true;
+    model_balloon_phase(h, name);
 }
 
 /* ---- life of a machine ---- */
@@ -310,6 +314,9 @@ static int boot_kernel(struct hw *h, char *err, size_t errlen)
         .pcid = c->cpu->pcid,
         .flush_ceiling = c->flush_ceiling,
         .cpus = c->vcpus,
+        .balloon = c->balloon,
+        .balloon_order = c->balloon ? c->balloon->order : 0,
+        .balloon_report_order = c->balloon ? c->balloon->report_order : 0,
         .segment_bytes = vm_segment_bytes(c),
         .tea_registers = h->mvm->paging->tea_registers ? h->mvm->paging->tea_registers(h->mvm) : 0};
     h->kmem_left = reserved - (1ull << SHIFT_2M); /* the rest is the image's (gk_reserved_bytes) */
@@ -349,11 +356,13 @@ int model_boot(struct hw *h, const struct vm_config *cfg, struct result *res, ch
     h->user = (struct user){.mmu = h->mmu, .hw = h};
     rng_seed(&h->user.rng, cfg->seed);
     u_phase(&h->user, "boot");
+    model_balloon_new(h);
     return boot_kernel(h, err, errlen);
 }
 
 void model_free(struct hw *h)
 {
+    model_balloon_free(h);
     if (h->mvm)
         mmu_vm_free(h->mvm);
     if (h->gm)
@@ -375,6 +384,8 @@ const char *model_check(struct hw *h)
         why = h->mvm->paging->check(h->mvm);
     if (!why)
         why = gmem_check(h->gm);
+    if (!why && h->balloon)
+        why = balloon_check(h->balloon);
     return why ? why : host_check(h->host);
 }
 

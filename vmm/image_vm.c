@@ -86,6 +86,7 @@ static void fill_boot(struct image_vm *m)
     m->boot->flush_ceiling = c->flush_ceiling;
     m->boot->pcid = has_pcid(m->vm->host) && (!c->cpu || c->cpu->pcid);
     m->boot->check = c->check;
+    image_balloon_new(m);
 }
 
 /* ---- what this KVM and this memory must have ---- */
@@ -177,6 +178,8 @@ void image_vm_free(struct image_vm *m)
 {
     if (!m)
         return;
+    if (m->balloon)
+        balloon_free(m->balloon);
     kvm_vm_free(m->vm);
     if (m->mem)
         backing_free(m->mem);
@@ -242,8 +245,10 @@ static int serve(struct run *r, uint32_t call)
     memcpy(b, r->m->boot, sizeof *b);
     clean_text(b->text);
     switch (call) {
-    case NB_CALL_BOOTED:
     case NB_CALL_PHASE:
+        image_balloon_phase(r->m, b->text);
+        return r->fn(r->ctx, r->m, NB_CALL_PHASE, b) ? GO_ON : OUTCOME_ABORTED;
+    case NB_CALL_BOOTED:
     case NB_CALL_MARK:
     case NB_CALL_OP:
     case NB_CALL_SAW:
@@ -284,6 +289,8 @@ static int on_exit_reason(struct run *r)
     const struct kvm_run *run = r->m->vcpu->run;
     uint32_t call;
     if (r->m->probing && is_probe_exit(run))
+        return GO_ON;
+    if (run->exit_reason == KVM_EXIT_MMIO && image_balloon_mmio(r->m))
         return GO_ON;
     if (run->exit_reason != KVM_EXIT_IO || run->io.direction != KVM_EXIT_IO_OUT ||
         run->io.port != NB_PORT || run->io.size != sizeof call || run->io.count != 1)

@@ -13,6 +13,7 @@
 #define NB_VMM_IMAGE_VM_H
 
 #include "guest/image/abi.h"
+#include "vmm/balloon_vm.h"
 #include "vmm/engine.h"
 #include "vmm/kvm.h"
 
@@ -23,8 +24,11 @@ struct image_vm {
     struct backing *mem;      /* all of guest memory, gpa 0 first */
     struct nb_boot *boot;     /* in guest memory: may change whenever the guest runs */
     struct nb_script *script; /* likewise */
-    uint64_t calls;           /* port writes of the guest to NB_PORT, up to now */
-    bool probing;             /* set by the caller: exits to NB_PROBE_PORT and MMIO are no crash */
+    struct balloon *balloon;  /* NULL: cfg has none */
+    struct guest_mem dev_mem;
+    uint64_t dev_gpa; /* of its registers */
+    uint64_t calls;   /* port writes of the guest to NB_PORT, up to now */
+    bool probing;     /* set by the caller: exits to NB_PROBE_PORT and MMIO are no crash */
 };
 
 /* NB_OK; or with one sentence in err: NB_NODEVICE (no KVM, or it lacks something this configuration
@@ -32,6 +36,12 @@ struct image_vm {
  * `pcid` counts, NULL: PCIDs are used when this KVM has them. */
 int image_vm_new(struct image_vm **, const struct vm_config *cfg, char *err, size_t errlen);
 void image_vm_free(struct image_vm *);
+
+/* For image_vm.c: the device of cfg->balloon, mapped and described in the boot page; an access to its registers
+ * (false: it was to something else); a phase begins. */
+void image_balloon_new(struct image_vm *);
+bool image_balloon_mmio(struct image_vm *);
+void image_balloon_phase(struct image_vm *, const char *phase);
 
 /* BOOTED, PHASE, MARK, OP, SAW and DONE (DISCARD is served here; calls that end a run are not
  * shown). The copy of the boot page has a printable, NUL-terminated text. The answers to OP and SAW are the

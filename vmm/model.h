@@ -6,6 +6,7 @@
 
 #include "guest/kernel.h"
 #include "shadow_vs_ept/mmu.h"
+#include "vmm/balloon_vm.h"
 #include "vmm/engine.h"
 #include "vmm/user.h"
 
@@ -26,8 +27,11 @@ struct hw {
     uint64_t kmem_left; /* bytes hw_kmem may still hand out */
     struct user user;
     struct result *res;
-    jmp_buf end;      /* where a run that cannot go on continues */
-    jmp_buf *refused; /* where an access that may be refused does (u_try_load) */
+    jmp_buf end;             /* where a run that cannot go on continues */
+    jmp_buf *refused;        /* where an access that may be refused does (u_try_load) */
+    struct balloon *balloon; /* NULL: this machine has none */
+    struct guest_mem dev_mem;
+    bool dev_irq; /* its interrupt line */
     struct counters phase_start;
     bool in_phase;
 };
@@ -40,6 +44,11 @@ void model_free(struct hw *);
 void model_counters(struct hw *, struct counters *);
 /* Check every invariant: kernel, MMU, strategy, memory, host. NULL or what is broken. */
 const char *model_check(struct hw *);
+/* model_balloon.c: cfg->balloon, if it is given; a phase begins; its counters. */
+void model_balloon_new(struct hw *);
+void model_balloon_free(struct hw *);
+void model_balloon_phase(struct hw *, const char *phase);
+void model_balloon_count(const struct hw *, struct counters *);
 /* End the run with an outcome. */
 _Noreturn void model_end(struct hw *, enum outcome, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -20,6 +20,7 @@
  * Guest-virtual: the lower half belongs to processes. Of the upper half one root entry is used, 511:
  * the direct map of all guest memory with 2 MiB pages at DIRECT_BASE, ring 0 only; the image with
  * 4 KiB pages at IMAGE_BASE + gpa (struct nb_boot too), its user part accessible from ring 3.
+ * A device's registers, where there is one, are the page at DEVICE_BASE.
  * hw_load_cr3() puts entry 511 into each new root with one store, which is not counted among
  * guest_pt_writes.
  */
@@ -31,6 +32,7 @@
 #define DIRECT_BASE 0xffffff8000000000ull /* gva of gpa 0; at most 510 GiB */
 #define IMAGE_BASE 0xffffffff80000000ull  /* gva of gpa 0 for the first 2 MiB */
 #define KERNEL_ROOT_ENTRY 511u
+#define DEVICE_BASE (IMAGE_BASE + 0x1ff000) /* gva of the balloon's registers */
 
 #define BOOT_GPA 0x1000u
 #define KERNEL_PDPT_GPA 0x2000u
@@ -91,6 +93,8 @@ struct nb_boot {
     uint64_t mem_bytes;
     uint32_t levels, pages; /* 4 or 5; enum page_mode */
     uint32_t flush_ceiling, pcid;
+    uint32_t balloon, balloon_order, balloon_report_order; /* struct gk_config */
+    uint32_t interrupt;                                    /* the balloon's line, at any time */
     uint32_t check,
         pad3; /* check: gk_check() when the program is done; PANIC if it finds a fault */
     uint64_t seed;

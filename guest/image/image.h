@@ -5,6 +5,7 @@
  * script.c operations of a script, and what it saw
  * mem.c    what compilers call: memset, memcpy and the like
  * main.c   boot, system calls, page faults, panics
+ * device.c the balloon's registers
  * probe.c  what probes measure in ring 0
  *
  * Interrupts are off at all times: the only ways into this code are boot, SYSCALL_VECTOR and
@@ -23,6 +24,7 @@
  * been stored into. */
 struct hw {
     unsigned char *next, *end, *warm;
+    uint64_t waited; /* turns of hw_dev_wait() */
 };
 
 /* The page at BOOT_GPA, at a fixed address near the code (image.ld). */

@@ -132,6 +132,7 @@ void page_fault(gva_t va, unsigned error, struct fault_frame *f)
         stop(NB_CALL_PANIC);
     }
     int result = gk_fault(kernel, va, error);
+    gk_return(kernel);
     if (result == GK_OK) {
         boot.faults++;
         return;
@@ -264,7 +265,7 @@ static struct two_words report(uint64_t a, uint64_t b, uint64_t c, uint64_t numb
 /* A GK_* result as a register. */
 static uint64_t word(int result) { return (uint64_t)(int64_t)result; }
 
-struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number)
+static struct two_words serve(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number)
 {
     gva_t at = 0;
     int pid = 0, r;
@@ -292,6 +293,17 @@ struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uin
     default:
         return report(a, b, c, number);
     }
+}
+
+/* What the kernel did for the program is done, or a phase begins: the balloon has its turn. */
+struct two_words system_call(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t number)
+{
+    struct two_words r = serve(a, b, c, d, number);
+    if (number <= SYS_SWITCH)
+        gk_return(kernel);
+    else if (number == SYS_PHASE)
+        gk_idle(kernel);
+    return r;
 }
 
 /* ---- boot ---- */
@@ -341,7 +353,10 @@ static void start_kernel(void)
                                .levels = boot.levels,
                                .pages = (enum page_mode)boot.pages,
                                .pcid = boot.pcid,
-                               .flush_ceiling = boot.flush_ceiling};
+                               .flush_ceiling = boot.flush_ceiling,
+                               .balloon = boot.balloon,
+                               .balloon_order = boot.balloon_order,
+                               .balloon_report_order = boot.balloon_report_order};
     hw_init(&hw, reserved);
     kernel = gk_boot(&hw, &config);
     if (!kernel)

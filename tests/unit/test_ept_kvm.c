@@ -1,5 +1,5 @@
 /* test_ept_kvm.c: nested paging with the host's page of zeroes: hand-derived counts.
- * link: base guest memmgr shadow_vs_ept vmm/engine_model vmm/hash vmm/cycles
+ * link: base guest memmgr shadow_vs_ept balloon vmm/engine_model vmm/model_balloon vmm/balloon_plan vmm/virtio_mmio vmm/hash vmm/cycles
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* link: guest base
+/* link: guest base balloon/driver
  *
  * test_guest.c: the guest kernel on a fake machine.
  *
@@ -178,6 +178,36 @@ static struct fake_segment *segment_of(struct hw *h, gpa_t root)
     while (f < h->segment + MAX_SEGMENTS && f->root != root)
         f++;
     return f < h->segment + MAX_SEGMENTS ? f : NULL;
+}
+
+/* This machine has no balloon, so the kernel asks for none of these. */
+uint32_t hw_dev_read(struct hw *h, uint32_t offset)
+{
+    (void)h, (void)offset;
+    fail_msg("a device register was read");
+    return 0;
+}
+void hw_dev_write(struct hw *h, uint32_t offset, uint32_t value)
+{
+    (void)h, (void)offset, (void)value;
+    fail_msg("a device register was written");
+}
+bool hw_dev_interrupt(struct hw *h)
+{
+    (void)h;
+    fail_msg("the interrupt line was read");
+    return false;
+}
+bool hw_dev_wait(struct hw *h) { return hw_dev_interrupt(h); }
+uint64_t hw_load(struct hw *h, gpa_t a, unsigned bytes)
+{
+    (void)bytes;
+    return hw_dev_read(h, (uint32_t)a);
+}
+void hw_store(struct hw *h, gpa_t a, unsigned bytes, uint64_t value)
+{
+    (void)bytes;
+    hw_dev_write(h, (uint32_t)a, (uint32_t)value);
 }
 
 void hw_segment(struct hw *h, gpa_t root, const struct hw_segment *s)

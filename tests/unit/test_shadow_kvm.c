@@ -6,7 +6,8 @@
  * shadow_kvm.h. Flushes (kvm only): one for each exit, or host event, that took a right or a
  * mapping away, and for each CR3 load.
  *
- * link: base memmgr guest shadow_vs_ept vmm/engine_model vmm/hash
+ * link: base memmgr guest shadow_vs_ept balloon vmm/engine_model vmm/model_balloon
+ * vmm/balloon_plan vmm/virtio_mmio vmm/hash
  */
 #include <setjmp.h>
 #include <stdarg.h>
