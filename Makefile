@@ -270,7 +270,7 @@ $(B)/fuzz-balloon: $(FUZZ_BALLOON_OBJS)
 -include $(FUZZ_BALLOON_OBJS:.o=.d)
 fuzz-balloon: $(B)/fuzz-balloon  ## run libFuzzer over the balloon's device for FUZZ_RUNS inputs
 	@mkdir -p $(B)/corpus-balloon
-	$(B)/fuzz-balloon -max_len=192 -entropic=0 -reduce_inputs=0 -runs=$(FUZZ_RUNS) $(B)/corpus-balloon $(wildcard tests/fuzz/corpus-balloon)
+	$(B)/fuzz-balloon -max_len=96 -entropic=0 -reduce_inputs=0 -runs=$(FUZZ_RUNS) $(B)/corpus-balloon $(wildcard tests/fuzz/corpus-balloon)
 
 # ---- results ----
 #   make bench RUN=<folder of results/> goes on with an interrupted run

@@ -6,6 +6,7 @@
 #include "bench/bench_export.h"
 #include "bench/bench_rundir.h"
 #include "bench/bench_session.h"
+#include "bench/bench_inflate.h"
 #include "bench/bench_speed.h"
 #include "bench/bench_util.h"
 #include "bench/bench_vmm.h"
@@ -199,7 +200,7 @@ static const struct argp argp = {
     parse,
     "[run]\nplan [--quick|--full]\ncell --plan FILE --index N --out DIR\ncollect DIR\npaper "
     "RUN_DIR FILE\n"
-    "export RUN_DIR DIR\nenv\nrefloop\nloop\nvmm",
+    "export RUN_DIR DIR\nenv\nrefloop\nloop\nvmm\ninflate",
     "Run the experiments, draw the figures, write the report.\v"
     "A run is a folder: results/<time>-<commit>-<host>. Exact cells run side by side, timed cells "
     "alone in shuffled rounds.\n\n"
@@ -349,7 +350,8 @@ static int dispatch(struct bench_args *a, const char *sub, int argc, char **argv
         }
     if (sub && strcmp(sub, "run") != 0)
         die(NB_USAGE,
-            "bench %s: expected run, plan, cell, collect, paper, export, env, refloop, loop or vmm",
+            "bench %s: expected run, plan, cell, collect, paper, export, env, refloop, loop, vmm "
+            "or inflate",
             sub);
     if (a->resume) {
         session_resume(a);
@@ -385,6 +387,8 @@ static int cmd_bench(int argc, char **argv)
         return cmd_bench_loop(argc - 1, argv + 1);
     if (sub && strcmp(sub, "vmm") == 0)
         return cmd_bench_vmm(argc - 1, argv + 1);
+    if (sub && strcmp(sub, "inflate") == 0)
+        return cmd_bench_inflate(argc - 1, argv + 1);
     char **line = xcalloc((size_t)argc + 1, sizeof *line); /* as typed, for the manifest */
     memcpy(line, argv, (size_t)argc * sizeof *line);
     if (sub) { /* argp must not see the word */

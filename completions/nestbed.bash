@@ -39,7 +39,7 @@ _nestbed() {
     trace) words='record convert info' ;;
     labvm) words="prepare run shell $(_nestbed_flags labvm)" ;;
     --targets) words='labvm host labvm,host' ;;
-    bench) words="run plan cell collect paper export env refloop loop $(_nestbed_flags bench)" ;;
+    bench) words="run plan cell collect paper export env refloop loop vmm inflate $(_nestbed_flags bench)" ;;
     *) [ "$COMP_CWORD" -eq 1 ] || words=$(_nestbed_flags "${COMP_WORDS[1]}") ;;
     esac
     [ "$COMP_CWORD" -gt 1 ] || words="$(_nestbed_names commands) help --help --version"

@@ -7,8 +7,8 @@
  * driver would, so that short inputs get deep. A third makes memory change under the device: each of its reads is followed
  * by a change of the byte it read first.
  *
- * Only the first MEM bytes of the guest's memory exist, so that an input costs microseconds; the balloon has FRAMES frames
- * all the same. After every 16th operation and the last the device's own checks must hold; every range it releases must lie
+ * Only the first MEM bytes of the guest's memory exist, and large pages have 16 small ones, so that an input costs
+ * microseconds; the balloon has FRAMES frames all the same. After every 16th operation and the last the device's own checks must hold; every range it releases must lie
  * in memory, and, of the inflate queue, in the balloon. The sanitizers see to the rest.
  */
 #ifndef NB_TESTS_BALLOON_MACHINE_H
@@ -21,7 +21,7 @@
 #include "balloon/device.h"
 #include "vmm/virtio_mmio.h"
 
-enum { MACHINE_MEM = 1 << 13, MACHINE_FRAMES = 1100, MACHINE_QUEUE = 16 };
+enum { MACHINE_MEM = 0x1800, MACHINE_FRAMES = 140, MACHINE_ORDER = 4, MACHINE_QUEUE = 16 };
 
 struct machine {
     const uint8_t *byte, *end; /* input left */
@@ -196,7 +196,7 @@ static inline void send(struct machine *m)
                                              BALLOON_INFLATE, BALLOON_DEFLATE};
     unsigned what = (unsigned)take(m, 1) % 8;
     int q = balloon_queue(m->b->dev.features, role[what]);
-    uint32_t first = (uint32_t)take(m, 2) % (MACHINE_FRAMES + 20), n = 3 * (uint32_t)take(m, 1);
+    uint32_t first = (uint32_t)take(m, 2) % (MACHINE_FRAMES + 20), n = (uint32_t)take(m, 1) % 100;
     struct virtq_desc d = {BUFFER, 4 * n, 0, 0};
     if (q < 0)
         return;
@@ -318,7 +318,7 @@ static inline struct balloon *device(struct machine *m, unsigned choice,
     static struct balloon_state *as_made[256];
     struct balloon_config cfg = {.features = choice & VIRTIO_BALLOON_F_ALL,
                                  .frames = MACHINE_FRAMES,
-                                 .order = choice & 64 ? ORDER_2M : ORDER_4K,
+                                 .order = choice & 64 ? MACHINE_ORDER : ORDER_4K,
                                  .hole = choice & 128 ? BALLOON_HOLE_DEFER : BALLOON_HOLE_SPLIT};
     size_t bytes = balloon_state_bytes(MACHINE_FRAMES);
     if (!made[choice]) {
