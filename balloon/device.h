@@ -92,6 +92,7 @@ struct balloon_state {
     struct virtio_balloon_config config;
     struct balloon_counters count;
     uint64_t pages; /* in the balloon */
+    uint64_t trail; /* hash of all PFNs that came and went, in the order of their arrival */
 
     bool stats_held, stats_asked; /* a buffer is here; it was returned to ask for news */
     uint16_t stats_head;          /* valid when held */

@@ -202,6 +202,9 @@ static uint32_t run(const uint32_t *pfn, uint32_t n, uint64_t *first)
 static void move(struct balloon *b, uint64_t first, uint64_t n, mover *mv, uint64_t *already)
 {
     struct balloon_state *s = b->state;
+    s->trail =
+        (s->trail ^ (first << 20) ^ (n << 1) ^ (mv == pageset_leave)) * 0x9e3779b97f4a7c15ull;
+    s->trail ^= s->trail >> 29;
     uint64_t inside = first >= s->frames ? 0 : n < s->frames - first ? n : s->frames - first;
     s->count.refused_pfn += n - inside;
     if (inside)

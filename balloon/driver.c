@@ -336,6 +336,8 @@ static bool start_queue(struct balloon_driver *d, struct balloon_ring *r, unsign
         return false;
     r->size = (uint16_t)(most < RING_MAX ? most : RING_MAX);
     r->page = gfn_gpa(f);
+    if (index != (unsigned)balloon_queue(d->features, BALLOON_STATS)) /* it is waited for */
+        store(d, r->page + AVAIL_AT, 2, VIRTQ_AVAIL_F_NO_INTERRUPT);
     set_reg(d, VIRTIO_MMIO_QUEUE_NUM, r->size);
     set_place(d, VIRTIO_MMIO_QUEUE_DESC_LOW, r->page);
     set_place(d, VIRTIO_MMIO_QUEUE_DRIVER_LOW, r->page + AVAIL_AT);

@@ -280,8 +280,11 @@ static void print_totals(const struct fuzz_options *o, const struct fuzz_totals 
 {
     char a[32], b[32], c[32];
     if (o->cfg.kvm) {
-        printf("%s program%s on this host's KVM: %s accesses, all that is seen as on the model\n",
-               group_digits(t->programs, a, sizeof a), t->programs == 1 ? "" : "s",
+        printf("%s of %s program%s on this host's KVM%s: %s accesses, all that is seen as on the "
+               "model\n",
+               group_digits(t->runs, c, sizeof c), group_digits(t->programs, a, sizeof a),
+               t->programs == 1 ? "" : "s",
+               t->runs < t->programs ? " (the others need 5-level paging)" : "",
                group_digits(t->accesses, b, sizeof b));
         return;
     }
@@ -328,6 +331,9 @@ static int replay(struct fuzz_options *o)
         die(NB_DATAERR, "%s", err);
     if (in != stdin)
         fclose(in);
+    if (o->cfg.kvm && p.kind == PROGRAM_RAW)
+        die(NB_USAGE, "%s: a raw program has no kernel to run on a KVM; leave --engine kvm out",
+            o->replay);
     o->cfg.every_machine = true;
     bool failed = fuzz_one(&o->cfg, 0, &p, &t, &f);
     return report(o, &t, failed ? &f : NULL);

@@ -315,6 +315,32 @@ static void set_config(json_t *j, const struct options *o, const struct result *
     set(j, "segment_bytes", real ? json_null() : json_count(vm_segment_bytes(vm)));
 }
 
+/* The names of Linux, lower case. */
+static const char *const stat_names[VIRTIO_BALLOON_S_NR] = {
+    "swap_in",        "swap_out",         "major_faults",   "minor_faults",
+    "free_memory",    "total_memory",     "available",      "caches",
+    "hugetlb_allocs", "hugetlb_failures", "oom_kills",      "alloc_stalls",
+    "async_scans",    "direct_scans",     "async_reclaims", "direct_reclaims"};
+
+static json_t *balloon_json(const struct result *r)
+{
+    if (!r->has_balloon)
+        return json_null();
+    json_t *j = must(json_object()), *count = must(json_object()), *guest = must(json_object());
+#define X(name, unit, what) set(count, #name, json_count(r->balloon.name));
+    BALLOON_COUNTERS(X)
+#undef X
+    for (unsigned i = 0; i < VIRTIO_BALLOON_S_NR; i++)
+        set(guest, stat_names[i],
+            r->balloon_stats_valid >> i & 1 ? json_count(r->balloon_stats[i]) : json_null());
+    set(j, "pages", json_count(r->balloon_pages));
+    set(j, "actual", json_count(r->balloon_actual));
+    set(j, "trail", json_sprintf("%016" PRIx64, r->balloon_trail));
+    set(j, "device", count);
+    set(j, "guest", guest);
+    return j;
+}
+
 json_t *record_new(const struct options *o, const struct result *r, json_t *trace)
 {
     json_t *j = must(json_object());
@@ -330,6 +356,7 @@ json_t *record_new(const struct options *o, const struct result *r, json_t *trac
     set(j, "cycles", cycles_json(cpu, &r->total));
     set(j, "derived", derived_json(&r->total, json_object_get(j, "cycles")));
     set(j, "memory_hash", r->has_hash ? json_sprintf("%016" PRIx64, r->memory_hash) : json_null());
+    set(j, "balloon", balloon_json(r));
     set(j, "metadata_bytes", metadata_json(r));
     set(j, "wall_seconds", json_real(r->wall_seconds));
     set(j, "tags", tags_json(real, r->virtual_time));

@@ -64,8 +64,8 @@ static void run_kernel(const struct fuzz_prog *p, const struct fuzz_machine *m,
     if (m->paging)
         kernel_run(p, m, &h, v);
     else {
-        v->accesses = refs->verdict[k].accesses;
         v->skipped = !kernel_kvm_run(p, &h, v->text, sizeof v->text);
+        v->accesses = v->skipped ? 0 : refs->verdict[k].accesses;
     }
     if (!v->failed && !v->skipped)
         history_agree(&h, &refs->history[k], p, v);

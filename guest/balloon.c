@@ -8,7 +8,8 @@
  */
 #include "guest/internal.h"
 
-enum { REPORT_AT = 32, HINT_ORDER = 9 }; /* blocks that wait to be reported: a chain's worth */
+/* Frames that wait until they are reported: 2 MiB, so that no system call frees a page or two and exits for it. */
+enum { REPORT_AT = 512, HINT_ORDER = 9 };
 
 static const enum frame_kind kinds[BALLOON_KEEPS] = {
     [BALLOON_HELD] = FRAME_BALLOON, [BALLOON_HINTED] = FRAME_HINTED};

@@ -62,7 +62,7 @@ struct pmm {
     uint32_t nonempty; /* bit per order */
     unsigned
         report_order; /* of the least block that is reported to the host; above MAX_ORDER: none is */
-    uint32_t unreported; /* free blocks of that order and above that are not */
+    uint32_t unreported; /* frames in free blocks of that order and above that are not */
 };
 
 bool pmm_init(struct gk *);

@@ -106,8 +106,8 @@ void gk_run_on(struct gk *, unsigned cpu);
  * program's own error. GK_ENOMEM: out of memory. */
 int gk_fault(struct gk *, gva_t, unsigned error);
 
-/* The kernel is about to return to the program: it takes interrupts that wait, and reports free memory when a
- * chain of blocks has come together. The engine calls it after each system call and fault. */
+/* The kernel is about to return to the program: it takes interrupts that wait, and reports free memory when 2 MiB
+ * have come together. The engine calls it after each system call and fault. */
 void gk_return(struct gk *);
 /* The guest has nothing to do: it reports all free memory that it has not yet. */
 void gk_idle(struct gk *);

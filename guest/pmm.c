@@ -13,8 +13,8 @@
  *   P2  a block's head says its kind and order; its other frames are FRAME_PART
  *   P3  each free list holds the free blocks of its order and no two of them are buddies
  *   P4  free = sum of free block sizes; bit of `nonempty` set iff that list has a member
- *   P5  on each list blocks that are not reported come first; `unreported` is their number, of
- *       report_order and above
+ *   P5  on each list blocks that are not reported come first; `unreported` is the number of
+ *       their frames, of report_order and above
  *
  * A block is reported as a whole: one that is split or joined is not.
  */
@@ -22,9 +22,10 @@
 
 #define BIT(n) (1u << (n))
 
-static bool counts(const struct pmm *m, const struct frame *fr)
+/* Frames of a free block that are to be reported. */
+static uint32_t to_report(const struct pmm *m, const struct frame *fr)
 {
-    return fr->order >= m->report_order && !fr->reported;
+    return fr->order >= m->report_order && !fr->reported ? BIT(fr->order) : 0;
 }
 
 static void link_block(struct pmm *m, uint32_t f, unsigned order, bool reported)
@@ -40,7 +41,7 @@ static void link_block(struct pmm *m, uint32_t f, unsigned order, bool reported)
     *(next != NO_FRAME ? &m->frames[next].prev : &m->tail[order]) = f;
     *(prev != NO_FRAME ? &m->frames[prev].next : &m->head[order]) = f;
     m->nonempty |= BIT(order);
-    m->unreported += counts(m, fr);
+    m->unreported += to_report(m, fr);
 }
 
 static void push(struct pmm *m, uint32_t f, unsigned order) { link_block(m, f, order, false); }
@@ -49,7 +50,7 @@ static void push(struct pmm *m, uint32_t f, unsigned order) { link_block(m, f, o
 static void unlink_block(struct pmm *m, uint32_t f)
 {
     struct frame *fr = &m->frames[f];
-    m->unreported -= counts(m, fr);
+    m->unreported -= to_report(m, fr);
     *(fr->prev != NO_FRAME ? &m->frames[fr->prev].next : &m->head[fr->order]) = fr->next;
     *(fr->next != NO_FRAME ? &m->frames[fr->next].prev : &m->tail[fr->order]) = fr->prev;
     if (m->head[fr->order] == NO_FRAME)
@@ -329,12 +330,12 @@ const char *pmm_check_blocks(struct gk *g)
             return "P2: a block is not aligned or leaves memory";
         if (fr->kind == FRAME_FREE) {
             found += size;
-            unreported += counts(m, fr);
+            unreported += to_report(m, fr);
         } else
             fr->seen = 0;
     }
     if (unreported != m->unreported)
-        return "P5: the count of blocks not reported is wrong";
+        return "P5: the count of frames not reported is wrong";
     if (listed != found || found != m->free)
         return "P4: the count of free frames is wrong";
     return NULL;

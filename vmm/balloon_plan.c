@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "vmm/balloon_vm.h"
+#include "vmm/engine.h"
 
 void balloon_setup_init(struct balloon_setup *s)
 {
@@ -81,4 +82,18 @@ bool balloon_plan_at_phase(const struct balloon_setup *s, const char *phase, uin
 unsigned balloon_host_order(enum page_mode host_page)
 {
     return host_page == PAGES_4K ? ORDER_4K : ORDER_2M;
+}
+
+void balloon_report(const struct balloon *b, struct result *r)
+{
+    if (!b)
+        return;
+    const struct balloon_state *s = b->state;
+    r->has_balloon = true;
+    r->balloon = s->count;
+    r->balloon_pages = s->pages;
+    r->balloon_actual = s->config.actual;
+    r->balloon_trail = s->trail;
+    r->balloon_stats_valid = s->stats_valid;
+    memcpy(r->balloon_stats, s->stats, sizeof r->balloon_stats);
 }

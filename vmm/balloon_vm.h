@@ -37,6 +37,10 @@ bool balloon_plan_by_time(const struct balloon_setup *);
 /* The target that a phase's begin asks for, in pages; false: none. */
 bool balloon_plan_at_phase(const struct balloon_setup *, const char *phase, uint64_t *pages);
 
+/* What a run reports of its device. */
+struct result;
+void balloon_report(const struct balloon *, struct result *);
+
 /* Pages of a guest's memory that are in blocks of 2^order, as its device wants it. */
 unsigned balloon_host_order(enum page_mode host_page);
 

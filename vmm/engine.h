@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "balloon/device.h"
 #include "base/base.h"
 #include "base/counters.h"
 #include "base/registry.h"
@@ -107,6 +108,12 @@ struct result {
     uint64_t meta[META_COUNT];         /* bookkeeping bytes at the end of the run */
     uint64_t memory_hash;              /* valid when has_hash */
     bool has_hash;
+    bool has_balloon; /* the VM had one; its device at the end: */
+    struct balloon_counters balloon;
+    uint64_t balloon_pages, balloon_actual, balloon_trail;
+    uint16_t
+        balloon_stats_valid; /* bit per tag: what the guest said last, at the begin of a phase */
+    uint64_t balloon_stats[VIRTIO_BALLOON_S_NR];
     double wall_seconds; /* measured */
     /* Real engines only: */
     char paging[16];     /* what it really was; empty: as asked for */

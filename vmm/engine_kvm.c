@@ -258,6 +258,7 @@ static void finish(struct session *s, uint64_t start)
     struct result *r = s->res;
     const struct kvm_stat_set *set = &s->m->vm->stats;
     r->wall_seconds = (double)(now_ns() - start) * 1e-9;
+    balloon_report(s->m->balloon, r);
     if (r->outcome != OUTCOME_OK) { /* what the guest last wrote is all there is */
         memcpy(&s->boot, s->m->boot, sizeof s->boot);
         s->cut_off = r->outcome == OUTCOME_TIMEOUT || r->outcome == OUTCOME_CRASHED ||

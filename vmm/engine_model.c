@@ -429,6 +429,7 @@ static void finish(struct hw *h, double start)
 {
     struct result *r = h->res;
     r->wall_seconds = now() - start;
+    balloon_report(h->balloon, r);
     if (h->mmu) {
         close_phase(h);
         model_counters(h, &r->total);

@@ -58,6 +58,9 @@ bool image_balloon_mmio(struct image_vm *m)
 void image_balloon_phase(struct image_vm *m, const char *phase)
 {
     uint64_t pages;
-    if (m->balloon && balloon_plan_at_phase(m->cfg->balloon, phase, &pages))
+    if (!m->balloon)
+        return;
+    if (balloon_plan_at_phase(m->cfg->balloon, phase, &pages))
         balloon_set_target(m->balloon, pages);
+    balloon_ask_stats(m->balloon);
 }

@@ -59,6 +59,7 @@ void model_balloon_phase(struct hw *h, const char *phase)
         return;
     if (balloon_plan_at_phase(h->cfg->balloon, phase, &pages))
         balloon_set_target(h->balloon, pages);
+    balloon_ask_stats(h->balloon);
     gk_idle(h->kernel);
 }
 
