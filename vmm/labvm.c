@@ -27,16 +27,39 @@ enum {
 
 /* ---- the initramfs ---- */
 
-static bool add_modules(struct cpio *c, const char *folder)
+/* From a folder into one of the initramfs: "" or "NAME/". */
+static bool add_modules(struct cpio *c, const char *folder, const char *to,
+                        const struct labvm_module *m, unsigned n)
 {
-    for (unsigned i = 0; i < labvm_nmodules; i++) {
-        char name[64], path[1024];
-        snprintf(name, sizeof name, "%s.ko", labvm_modules[i].name);
-        snprintf(path, sizeof path, "%s/%s", folder, name);
-        if (!cpio_copy(c, name, 0644, path) && !labvm_modules[i].optional)
+    for (unsigned i = 0; i < n; i++) {
+        char name[128], path[1024];
+        snprintf(name, sizeof name, "%s%s.ko", to, m[i].name);
+        snprintf(path, sizeof path, "%s/%s.ko", folder, m[i].name);
+        if (!cpio_copy(c, name, 0644, path) && !m[i].optional)
             return false;
     }
     return true;
+}
+
+/* The machine's own kernel, where its nestbed looks for one. */
+static bool add_kernel(struct cpio *c, const char *folder)
+{
+    static const char to[] = "cache/linux-image-guest/";
+    char path[1024], name[64];
+    snprintf(path, sizeof path, "%s/vmlinuz", folder);
+    snprintf(name, sizeof name, "%svmlinuz", to);
+    return cpio_folder(c, "cache") && cpio_folder(c, "cache/linux-image-guest") &&
+           cpio_copy(c, name, 0644, path) && cpio_link(c, "nestbed-static", "/init") &&
+           add_modules(c, folder, to, labvm_modules, labvm_nmodules) &&
+           add_modules(c, folder, to, labvm_guest_modules, labvm_nguest_modules);
+}
+
+static bool needs_kernel(const struct labvm_job *jobs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (jobs[i].argv && labvm_needs_kernel(jobs[i].argv))
+            return true;
+    return false;
 }
 
 static bool add_plan(struct cpio *c, const struct labvm_job *jobs, size_t njobs)
@@ -94,8 +117,10 @@ static int initramfs(const struct labvm_parts *p, const struct labvm_job *jobs, 
     err[0] = 0;
     for (unsigned i = 0; ok && i < ARRAY_SIZE(folders); i++)
         ok = cpio_folder(&c, folders[i]);
-    ok = ok && cpio_copy(&c, "init", 0755, p->nestbed) && add_modules(&c, p->kernel) &&
-         add_plan(&c, jobs, njobs) && (!shell || add_shell(&c, err, errlen)) && cpio_end(&c);
+    ok = ok && cpio_copy(&c, "init", 0755, p->nestbed) &&
+         add_modules(&c, p->kernel, "", labvm_modules, labvm_nmodules) &&
+         (!needs_kernel(jobs, njobs) || add_kernel(&c, p->kernel)) && add_plan(&c, jobs, njobs) &&
+         (!shell || add_shell(&c, err, errlen)) && cpio_end(&c);
     if (c.out)
         fclose(c.out);
     if (ok)

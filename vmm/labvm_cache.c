@@ -31,6 +31,9 @@
 const struct labvm_module labvm_modules[] = {
     {"irqbypass", false}, {"ccp", true}, {"kvm", false}, {LABVM_AMD, false}};
 const unsigned labvm_nmodules = ARRAY_SIZE(labvm_modules);
+const struct labvm_module labvm_guest_modules[] = {
+    {"virtio_ring", false}, {"virtio", false}, {"virtio_mmio", false}, {"virtio_balloon", false}};
+const unsigned labvm_nguest_modules = ARRAY_SIZE(labvm_guest_modules);
 
 bool labvm_in_path(const char *tool, char *where, size_t n)
 {
@@ -47,7 +50,7 @@ bool labvm_in_path(const char *tool, char *where, size_t n)
 }
 
 /* Beside this program, or one folder up (programs of the tests), or in the data folder. */
-static bool find_static(char *where, size_t n)
+bool labvm_find_static(char *where, size_t n)
 {
     char self[256];
     ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -55,7 +58,7 @@ static bool find_static(char *where, size_t n)
         char *slash = memrchr(self, '/', (size_t)len);
         len = slash ? slash - self : 0;
         snprintf(where, n, "%.*s/nestbed-static", (int)len, self);
-        if (len > 0 && access(where, X_OK) == 0)
+        if (slash && access(where, X_OK) == 0)
             return true;
     }
     snprintf(where, n, NB_DATADIR "/nestbed-static");
@@ -125,17 +128,24 @@ static int look(const char *folder, const char *file,
     return verdict;
 }
 
+static bool whole_modules(const char *folder, const struct labvm_module *m, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char file[64];
+        snprintf(file, sizeof file, "%s.ko", m[i].name);
+        int is = look(folder, file, whole_module);
+        if (is != WHOLE && !(is == ABSENT && m[i].optional))
+            return false;
+    }
+    return true;
+}
+
 /* Every file that the machine needs. */
 static bool whole(const char *folder)
 {
     bool ok = look(folder, "vmlinuz", whole_kernel) == WHOLE;
-    for (unsigned i = 0; ok && i < labvm_nmodules; i++) {
-        char file[64];
-        snprintf(file, sizeof file, "%s.ko", labvm_modules[i].name);
-        int is = look(folder, file, whole_module);
-        ok = is == WHOLE || (is == ABSENT && labvm_modules[i].optional);
-    }
-    return ok;
+    return ok && whole_modules(folder, labvm_modules, labvm_nmodules) &&
+           whole_modules(folder, labvm_guest_modules, labvm_nguest_modules);
 }
 
 /* The newest whole kernel folder. */
@@ -164,7 +174,7 @@ static bool find_programs(struct labvm_parts *p, char *why, size_t n)
         snprintf(why, n, "labvm needs " QEMU ": " INSTALL);
         return false;
     }
-    if (!find_static(p->nestbed, sizeof p->nestbed)) {
+    if (!labvm_find_static(p->nestbed, sizeof p->nestbed)) {
         snprintf(why, n,
                  "labvm needs nestbed-static beside this program or in " NB_DATADIR
                  ": run make (it needs the static libraries of the -dev packages), or make "

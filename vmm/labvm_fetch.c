@@ -239,6 +239,15 @@ static bool take_module(const struct fetch *f, const char *dir, const char *name
     return tool(f, argv, dir, NULL, 0, say);
 }
 
+static bool take_modules(const struct fetch *f, const char *dir, const struct labvm_module *m,
+                         unsigned n, char *say)
+{
+    bool ok = true;
+    for (unsigned i = 0; ok && i < n; i++)
+        ok = take_module(f, dir, m[i].name, say) || m[i].optional;
+    return ok;
+}
+
 static bool unpack(const struct fetch *f, const char *dir)
 {
     char deb[1024], tree[600], say[SAY] = "";
@@ -248,8 +257,8 @@ static bool unpack(const struct fetch *f, const char *dir)
     snprintf(tree, sizeof tree, "%s/tree", dir);
     bool ok = find_deb(dir, deb, sizeof deb) && mkdir(tree, 0777) == 0 &&
               tool(f, extract, dir, NULL, 0, say) && tool(f, kernel, dir, NULL, 0, say);
-    for (unsigned i = 0; ok && i < labvm_nmodules; i++)
-        ok = take_module(f, dir, labvm_modules[i].name, say) || labvm_modules[i].optional;
+    ok = ok && take_modules(f, dir, labvm_modules, labvm_nmodules, say) &&
+         take_modules(f, dir, labvm_guest_modules, labvm_nguest_modules, say);
     if (!ok)
         snprintf(f->err, f->errlen, "labvm cannot unpack the kernel package in %s: %s", dir,
                  say[0] ? say : "it is not as expected");

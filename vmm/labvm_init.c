@@ -13,23 +13,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "vmm/init.h"
 
 /* ---- saying things ---- */
 
@@ -94,14 +92,9 @@ static char *read_file(const char *path, size_t *bytes)
 
 static void load_module(const struct labvm_module *m, const char *options)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/%s.ko", m->name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && m->optional)
-        return;
-    if (fd < 0 || (syscall(SYS_finit_module, fd, options, 0) != 0 && errno != EEXIST))
-        give_up("loading module %s %s: %s", m->name, options, strerror(errno));
-    close(fd);
+    char err[256];
+    if (!init_module(m->name, m->optional, options, err, sizeof err))
+        give_up("%s", err);
 }
 
 /* "Y" or "N" of /sys/module/kvm_amd/parameters/npt. */
@@ -285,43 +278,20 @@ static void run_plan(void)
 
 /* ---- the machine ---- */
 
-static void mount_all(void)
-{
-    static const struct {
-        const char *type, *path;
-    } fs[] = {{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}};
-    for (unsigned i = 0; i < ARRAY_SIZE(fs); i++)
-        if (mount(fs[i].type, fs[i].path, fs[i].type, 0, NULL) != 0)
-            give_up("mounting %s: %s", fs[i].path, strerror(errno));
-}
-
-static void open_console(void)
-{
-    int fd = open("/dev/console", O_RDWR | O_NOCTTY);
-    for (int i = 0; fd >= 0 && i < 3; i++)
-        dup2(fd, i);
-    if (fd > 2)
-        close(fd);
-}
-
-/* Unknown words NAME=VALUE of the kernel's command line reach process 1 as its environment. The
- * root must be the initramfs: process 1 of a container is not a lab machine. */
-bool labvm_is_init(void)
-{
-    struct statfs root;
-    return getpid() == 1 && getenv("NESTBED_LABVM") && statfs("/", &root) == 0 &&
-           (root.f_type == RAMFS_MAGIC || root.f_type == TMPFS_MAGIC);
-}
+bool labvm_is_init(void) { return init_is("NESTBED_LABVM"); }
 
 int labvm_init_main(void)
 {
+    char err[256];
     if (ioperm(LABVM_PORT, 1, 1) != 0)
         end_machine();
-    mount_all();
-    open_console();
+    if (!init_mount(err, sizeof err))
+        give_up("%s", err);
+    init_console();
     clearenv();
     setenv("PATH", "/bin", 1);
     setenv("HOME", "/tmp", 1);
+    setenv("NESTBED_CACHE", LABVM_CACHE, 1);
     for (unsigned i = 0; i + 1 < labvm_nmodules; i++)
         load_module(&labvm_modules[i], "");
     run_plan();

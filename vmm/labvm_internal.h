@@ -73,6 +73,8 @@ ssize_t labvm_parse(const char *p, size_t n, struct labvm_frame *out);
 /* Pages of hugetlbfs that a job's command needs: of 2 MiB ("2m"), which init sets aside before the
  * job, or of 1 GiB ("1g"), which only a kernel that boots can find. */
 uint64_t labvm_huge_pages(char *const argv[], const char *size);
+/* Does a job boot the kernel that the machine itself runs? */
+bool labvm_needs_kernel(char *const argv[]);
 /* Guest memory that a job's command asks for, in bytes; the default of `run` without --mem. */
 uint64_t labvm_guest_mem(char *const argv[]);
 /* Write a plan. False: a word list is too long. */
@@ -122,9 +124,15 @@ struct labvm_module {
 };
 extern const struct labvm_module labvm_modules[];
 extern const unsigned labvm_nmodules;
-#define LABVM_AMD "kvm-amd"                     /* loaded with npt= when a job needs it */
+/* Those of a Linux that is a guest of ours (linux_guest.c), likewise. */
+extern const struct labvm_module labvm_guest_modules[];
+extern const unsigned labvm_nguest_modules;
+#define LABVM_CACHE "/cache" /* in the machine, when a job needs such a guest: its kernel */
+#define LABVM_AMD "kvm-amd"  /* loaded with npt= when a job needs it */
 #define LABVM_PACKAGE "linux-image-cloud-amd64" /* Debian's; depends on the kernel of the day */
 
+/* The static program, beside this one or in the data folder. */
+bool labvm_find_static(char *where, size_t n);
 /* Find all parts, fetching the kernel when it is not cached. NB_OK; NB_NODEVICE; NB_SIGINT, when
  * a signal that somebody handles ended the fetch. */
 int labvm_parts(struct labvm_parts *, bool quiet, char *err, size_t errlen);

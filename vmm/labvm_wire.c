@@ -65,6 +65,16 @@ uint64_t labvm_guest_mem(char *const argv[])
     return bytes;
 }
 
+bool labvm_needs_kernel(char *const argv[])
+{
+    if (!*argv || strcmp(*argv, "boot") != 0)
+        return false;
+    for (; *argv; argv++)
+        if (strcmp(*argv, "--linux") == 0)
+            return true;
+    return false;
+}
+
 uint64_t labvm_huge_pages(char *const argv[], const char *size)
 {
     const char *page = option(argv, "--host-page");
