@@ -14,6 +14,7 @@
 #include "bench/command.h"
 #include "bench/version.h"
 #include "vmm/labvm.h"
+#include "vmm/linux_guest.h"
 
 REGISTRY(paging);
 REGISTRY(workload);
@@ -156,6 +157,8 @@ int main(int argc, char **argv)
     const char *base;
     if (labvm_is_init())
         return labvm_init_main();
+    if (linux_is_init())
+        return linux_init_main();
     atexit(close_stdout);
     signal(SIGPIPE, SIG_DFL); /* `nestbed list counters | head` ends quietly, whoever started us */
     log_init();

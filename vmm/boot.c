@@ -14,8 +14,10 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "vmm/acpi.h"
 #include "vmm/boot_board.h"
 #include "vmm/kvm_internal.h"
+#include "vmm/linux_boot.h"
 #include "vmm/multiboot.h"
 
 #define FOUR_GIB (1ull << 32)
@@ -24,6 +26,11 @@ const char *const boot_end_names[] = {"exited", "crashed", "timeout"};
 
 struct machine {
     const struct boot_config *config;
+    bool is_linux; /* which of the two the image is */
+    union {
+        struct multiboot_image multiboot;
+        struct linux_image bzimage;
+    };
     struct kvm_vm *vm;
     struct backing *low, *high; /* high: NULL when all memory is below 3 GiB */
     struct board *board;
@@ -41,21 +48,48 @@ static double now(void)
 }
 
 /* ---- entry state ---- */
-/* Multiboot 0.6.96, 3.2: protected mode, paging off, flat segments, EBX to the information. */
-static bool set_entry(struct kvm_vcpu *v, uint32_t entry, char *err, size_t n)
+/* Both kinds of image start in protected mode, paging off, flat segments. */
+struct entry {
+    uint32_t rip, rax, rbx, rsi;
+    unsigned code, data; /* selectors */
+    uint32_t gdt, gdt_bytes;
+};
+
+/* Multiboot 0.6.96, 3.2: EBX to the information; the image has a descriptor table of its own. */
+static struct entry multiboot_entry(uint32_t rip)
+{
+    return (struct entry){
+        .rip = rip, .rax = MULTIBOOT_EAX, .rbx = MULTIBOOT_INFO_GPA, .code = 0x08, .data = 0x10};
+}
+
+/* Linux, boot.rst, "32-bit boot protocol": ESI to the zero page, a descriptor table. */
+static struct entry linux_entry(void)
+{
+    return (struct entry){.rip = LINUX_ENTRY_GPA,
+                          .rsi = LINUX_PARAMS_GPA,
+                          .code = 0x10,
+                          .data = 0x18,
+                          .gdt = LINUX_GDT_GPA,
+                          .gdt_bytes = LINUX_GDT_BYTES};
+}
+
+static bool set_entry(struct kvm_vcpu *v, const struct entry *e, char *err, size_t n)
 {
     enum { CR0_PE = 1, CR0_ET = 1 << 4 };
     struct kvm_sregs s;
-    struct kvm_regs r = {
-        .rip = entry, .rax = MULTIBOOT_EAX, .rbx = MULTIBOOT_INFO_GPA, .rflags = 2};
+    struct kvm_regs r = {.rip = e->rip, .rax = e->rax, .rbx = e->rbx, .rsi = e->rsi, .rflags = 2};
     if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0) {
         snprintf(err, n, "KVM_GET_SREGS: %s", strerror(errno));
         return false;
     }
-    s.cs = kvm_flat_segment(0x08, true, 32);
-    s.ds = s.es = s.fs = s.gs = s.ss = kvm_flat_segment(0x10, false, 32);
+    s.cs = kvm_flat_segment(e->code, true, 32);
+    s.ds = s.es = s.fs = s.gs = s.ss = kvm_flat_segment(e->data, false, 32);
     s.tr = kvm_task_segment();
     s.cr0 = CR0_PE | CR0_ET;
+    if (e->gdt_bytes) {
+        s.gdt.base = e->gdt;
+        s.gdt.limit = (uint16_t)(e->gdt_bytes - 1);
+    }
     if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0) {
         snprintf(err, n, "KVM_SET_SREGS: %s", strerror(errno));
         return false;
@@ -87,45 +121,75 @@ static bool set_pic_vectors(struct kvm_vm *vm, char *err, size_t n)
 }
 
 /* ---- building ---- */
-static struct backing *memory(uint64_t bytes, char *err, size_t n, int *code)
+static struct backing *memory(uint64_t bytes, enum page_mode page, char *err, size_t n, int *code)
 {
-    return backing_new(bytes, BACKING_ANON, PAGES_4K, &(struct numa_policy){NUMA_DEFAULT, 0}, err,
-                       n, code);
+    return backing_new(bytes, BACKING_ANON, page, &(struct numa_policy){NUMA_DEFAULT, 0}, err, n,
+                       code);
 }
 
 static int make_memory(struct machine *m, char *err, size_t n)
 {
     uint64_t bytes = m->config->mem, low = bytes < MULTIBOOT_LOW_MAX ? bytes : MULTIBOOT_LOW_MAX;
     int code = NB_OK;
-    m->low = memory(low, err, n, &code);
+    m->low = memory(low, m->config->page, err, n, &code);
     if (m->low && bytes > low)
-        m->high = memory(bytes - low, err, n, &code);
+        m->high = memory(bytes - low, m->config->page, err, n, &code);
     return code;
 }
 
-static int load(struct machine *m, const struct multiboot_image *image, char *err, size_t n)
+static int parse(struct machine *m, char *err, size_t n)
+{
+    const struct boot_config *c = m->config;
+    m->is_linux = linux_claims(c->image, c->image_bytes);
+    return m->is_linux ? linux_parse(c->image, c->image_bytes, &m->bzimage, err, n)
+                       : multiboot_parse(c->image, c->image_bytes, &m->multiboot, err, n);
+}
+
+static int load_multiboot(struct machine *m, char *err, size_t n)
 {
     const struct boot_config *c = m->config;
     struct multiboot_machine told = {.low_bytes = m->low->bytes,
                                      .high_bytes = m->high ? m->high->bytes : 0,
                                      .cmdline = c->cmdline,
-                                     .env = c->env,
-                                     .env_bytes = c->env_bytes};
-    return multiboot_place(image, c->image, &told, m->low->mem, err, n);
+                                     .env = c->initrd,
+                                     .env_bytes = c->initrd_bytes};
+    return multiboot_place(&m->multiboot, c->image, &told, m->low->mem, err, n);
+}
+
+static int load_linux(struct machine *m, char *err, size_t n)
+{
+    const struct boot_config *c = m->config;
+    struct linux_machine told = {.low_bytes = m->low->bytes,
+                                 .high_bytes = m->high ? m->high->bytes : 0,
+                                 .cmdline = c->cmdline,
+                                 .initrd = c->initrd,
+                                 .initrd_bytes = c->initrd_bytes};
+    struct acpi_machine tables = {.cpus = c->cpus,
+                                  .virtio = c->balloon,
+                                  .virtio_gpa = BALLOON_GPA,
+                                  .virtio_irq = BALLOON_IRQ,
+                                  .serial_port = BOARD_SERIAL,
+                                  .serial_irq = BOARD_SERIAL_IRQ};
+    int rc = linux_place(&m->bzimage, c->image, &told, m->low->mem, err, n);
+    if (rc == NB_OK)
+        acpi_place(&tables, m->low->mem);
+    return rc;
 }
 
 /* Slots before the interrupt controllers: the other order waits a grace period for each. */
-static bool make_vm(struct machine *m, uint32_t entry, char *err, size_t n)
+static bool make_vm(struct machine *m, char *err, size_t n)
 {
+    struct entry entry = m->is_linux ? linux_entry() : multiboot_entry(m->multiboot.entry);
     m->vm = kvm_vm_new(err, n);
     if (!m->vm || !kvm_vm_add_memory(m->vm, 0, m->low, err, n) ||
         (m->high && !kvm_vm_add_memory(m->vm, FOUR_GIB, m->high, err, n)) ||
         !kvm_vm_add_irqchip(m->vm, err, n) || !set_pic_vectors(m->vm, err, n))
         return false;
+    m->vm->paravirtual = m->is_linux; /* its clocks: the PC's that it knows are not all here */
     for (unsigned i = 0; i < m->config->cpus; i++)
         if (!kvm_vm_add_vcpu(m->vm, err, n))
             return false;
-    return set_entry(m->vm->vcpu[0], entry, err, n);
+    return set_entry(m->vm->vcpu[0], &entry, err, n);
 }
 
 /* ---- running ---- */
@@ -179,7 +243,9 @@ static void handle_exit(struct machine *m, struct kvm_vcpu *v)
     default:
         crashed(m, v);
     }
-    if (!go_on)
+    if (!go_on && m->board->reset)
+        end(m, BOOT_CRASHED, "the guest reset its machine, as a kernel does that panics");
+    else if (!go_on)
         end(m, BOOT_EXITED, "");
 }
 
@@ -256,6 +322,8 @@ static void collect(struct machine *m)
     r->host = m->vm->host;
     r->code = m->board->code;
     r->console = console_text(m->board, &r->console_cut);
+    if (m->board->balloon)
+        boot_balloon_result(m->board->balloon, &r->balloon);
     r->stats = m->vm->stats;
     if (!kvm_vm_snapshot(m->vm, &r->kvm))
         r->stats.n = 0;
@@ -266,20 +334,21 @@ static void collect(struct machine *m)
 
 static int build_and_run(struct machine *m, char *err, size_t n)
 {
-    struct multiboot_image image;
-    int rc = multiboot_parse(m->config->image, m->config->image_bytes, &image, err, n);
+    int rc = parse(m, err, n);
     if (rc == NB_OK && !kvm_host(err, n))
         rc = NB_NODEVICE;
     if (rc == NB_OK)
         rc = make_memory(m, err, n);
     if (rc == NB_OK)
-        rc = load(m, &image, err, n);
+        rc = m->is_linux ? load_linux(m, err, n) : load_multiboot(m, err, n);
     if (rc != NB_OK)
         return rc;
     double start = now();
-    if (!make_vm(m, image.entry, err, n))
+    if (!make_vm(m, err, n))
         return NB_NODEVICE;
     m->board = board_new(m->vm, m->config->out, m->config->plain);
+    if (m->config->balloon)
+        m->board->balloon = boot_balloon_new(m->vm, m->low, m->config->balloon);
     if (!kvm_deadline(m->config->timeout, err, n))
         return NB_NODEVICE;
     double run = now();
@@ -298,6 +367,7 @@ static int build_and_run(struct machine *m, char *err, size_t n)
 int boot_run(const struct boot_config *config, struct boot_result *out, char *err, size_t errlen)
 {
     struct machine m = {.config = config, .result = out, .lock = PTHREAD_MUTEX_INITIALIZER};
+    assert(!config->balloon || config->mem <= MULTIBOOT_LOW_MAX);
     assert(config->cpus >= 1 && config->cpus <= KVM_MAX_VCPUS);
     *out = (struct boot_result){0};
     int rc = build_and_run(&m, err, errlen);

@@ -1,4 +1,4 @@
-/* boot.h: run a multiboot image on KVM: a small PC without firmware.
+/* boot.h: run a multiboot image or a Linux kernel on KVM: a small PC without firmware.
  *
  * Memory from 0 (up to 3 GiB, the rest from 4 GiB on), in-kernel interrupt controllers and timer,
  * the devices of boot_board.h, one host thread per vCPU; vCPUs other than the first wait for
@@ -10,16 +10,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "vmm/boot_balloon.h"
 #include "vmm/kvm.h"
 
 struct boot_config {
-    const char *cmdline; /* image name and arguments, as the guest sees them */
+    const char *cmdline; /* as the guest sees it: of a multiboot image, its name comes first */
     const void *image;
     size_t image_bytes;
-    const char *env; /* environment text, or NULL */
-    size_t env_bytes;
-    uint64_t mem; /* bytes; multiple of 4 KiB, at least 1 MiB */
+    const void *initrd; /* of a multiboot image: its environment text; or NULL */
+    size_t initrd_bytes;
+    uint64_t mem;        /* bytes; multiple of 4 KiB, at least 1 MiB */
+    enum page_mode page; /* of the host, behind it */
     unsigned cpus;
+    const struct boot_balloon_plan
+        *balloon;   /* a virtio balloon and its plan, or NULL; below 3 GiB of memory */
     double timeout; /* seconds; 0: none */
     FILE *out;      /* the guest's serial output as it comes, or NULL */
     bool plain;     /* in `out`, too, bytes that are no ASCII text are replaced: it is a terminal */
@@ -42,7 +46,8 @@ struct boot_result {
     double wall_seconds;
     double start_seconds; /* from KVM_CREATE_VM to the first KVM_RUN; /dev/kvm is open before */
     const struct kvm_host *host;
-    uint64_t user_exits[64]; /* by KVM_EXIT_*, all vCPUs */
+    struct boot_balloon_result balloon; /* valid when there was one */
+    uint64_t user_exits[64];            /* by KVM_EXIT_*, all vCPUs */
     struct kvm_stat_set stats;
     struct kvm_snapshot kvm; /* valid when stats.n > 0 */
 };

@@ -6,10 +6,14 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "vmm/acpi.h"
+
 #define IOMEM_GPA 0xff000000u
 
-enum { SERIAL = 0x3f8, LINE_CONTROL = 3, LINE_STATUS = 5, MODEM_STATUS = 6, SCRATCH = 7 };
-enum { DIVISOR_ACCESS = 0x80, NO_INTERRUPT = 0x01, TRANSMITTER_EMPTY = 0x60 };
+enum { INTERRUPT_ENABLE = 1, INTERRUPT_ID = 2, LINE_CONTROL = 3, MODEM_CONTROL = 4 };
+enum { LINE_STATUS = 5, MODEM_STATUS = 6 };
+enum { DIVISOR_ACCESS = 0x80, TRANSMITTER_EMPTY = 0x60, OUT2 = 0x08 };
+enum { WHEN_EMPTY = 0x02, ID_NONE = 0x01, ID_EMPTY = 0x02 };
 enum { FW_RAM_SIZE = 3, FW_NB_CPUS = 5, FW_MAX_CPUS = 0xf };
 
 static uint64_t ones(unsigned size) { return size >= 8 ? UINT64_MAX : (1ull << 8 * size) - 1; }
@@ -32,6 +36,27 @@ static void put_char(struct board *b, char c)
     b->nconsole++;
 }
 
+static void set_line(struct board *b, unsigned irq, bool level)
+{
+    struct kvm_irq_level line = {.irq = irq, .level = level};
+    ioctl(b->vm->fd, KVM_IRQ_LINE, &line);
+}
+
+/* The one interrupt there is: the transmitter is empty, which it always is, and nobody has been told
+ * since the last byte or since the interrupt was enabled. OUT2 connects the line, as on a PC. */
+static bool serial_interrupt(const struct board *b)
+{
+    return b->serial_untold && b->serial[INTERRUPT_ENABLE] & WHEN_EMPTY;
+}
+
+static void serial_line(struct board *b)
+{
+    bool level = serial_interrupt(b) && b->serial[MODEM_CONTROL] & OUT2;
+    if (level != b->serial_level)
+        set_line(b, BOARD_SERIAL_IRQ, level);
+    b->serial_level = level;
+}
+
 static void serial_out(struct board *b, unsigned at, unsigned size, uint32_t v)
 {
     bool divisor = at < 2 && b->serial[LINE_CONTROL] & DIVISOR_ACCESS;
@@ -42,6 +67,21 @@ static void serial_out(struct board *b, unsigned at, unsigned size, uint32_t v)
         put_char(b, (char)v);
     else
         b->serial[at] = (uint8_t)v;
+    if (!divisor && at <= INTERRUPT_ENABLE) {
+        b->serial_untold = true;
+        if (at == 0 && b->serial_level) /* an edge for each byte */
+            set_line(b, BOARD_SERIAL_IRQ, b->serial_level = false);
+    }
+    serial_line(b);
+}
+
+/* Reading which interrupt it is takes it back. */
+static uint32_t serial_id(struct board *b)
+{
+    bool pending = serial_interrupt(b);
+    b->serial_untold &= !pending;
+    serial_line(b);
+    return pending ? ID_EMPTY : ID_NONE;
 }
 
 static uint32_t serial_in(struct board *b, unsigned at, unsigned size)
@@ -53,8 +93,8 @@ static uint32_t serial_in(struct board *b, unsigned at, unsigned size)
     case 0: /* nothing was received */
     case MODEM_STATUS:
         return 0;
-    case 2:
-        return NO_INTERRUPT;
+    case INTERRUPT_ID:
+        return serial_id(b);
     case LINE_STATUS:
         return TRANSMITTER_EMPTY;
     default:
@@ -87,6 +127,25 @@ static void shutdown_out(struct board *b, unsigned at, unsigned size, uint32_t v
         b->shutdown_letters = 0;
         end(b, 0);
     }
+}
+
+/* The two registers of a hardware-reduced ACPI machine (acpi.h). */
+static void power_out(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    (void)size;
+    if (at == 0 && (v & 0xff) == ACPI_SLEEP_OFF)
+        end(b, 0);
+    if (at == ACPI_RESET_PORT - ACPI_SLEEP_PORT && !b->ended)
+        b->ended = b->reset = true;
+}
+
+/* It never wakes up, and has nothing to tell. */
+static uint32_t power_in(struct board *b, unsigned at, unsigned size)
+{
+    (void)b;
+    (void)at;
+    (void)size;
+    return 0;
 }
 
 /* ---- fw_cfg ---- */
@@ -142,9 +201,21 @@ static void flush_page(struct board *b, unsigned at, unsigned size, uint32_t v)
 
 static void irq_line(struct board *b, unsigned at, unsigned size, uint32_t v)
 {
-    struct kvm_irq_level line = {.irq = at, .level = v != 0};
     (void)size;
-    ioctl(b->vm->fd, KVM_IRQ_LINE, &line);
+    set_line(b, at, v != 0);
+}
+
+static void balloon_out(struct board *b, unsigned at, unsigned size, uint32_t v)
+{
+    (void)size;
+    if (b->balloon)
+        boot_balloon_out(b->balloon, BALLOON_PORT + at, v);
+}
+
+static uint32_t balloon_in(struct board *b, unsigned at, unsigned size)
+{
+    (void)size;
+    return b->balloon ? boot_balloon_in(b->balloon, BALLOON_PORT + at) : UINT32_MAX;
 }
 
 /* ---- dispatch ---- */
@@ -153,10 +224,15 @@ static const struct row {
     void (*out)(struct board *, unsigned at, unsigned size, uint32_t v); /* NULL: ignored */
     uint32_t (*in)(struct board *, unsigned at, unsigned size);          /* NULL: all ones */
 } rows[] = {
-    {SERIAL, SERIAL + 7, serial_out, serial_in}, {0xf4, 0xf7, debug_exit, NULL},
-    {0x510, 0x511, fw_select, fw_read},          {0xe4, 0xe7, flush_page, NULL},
-    {0xe0, 0xeb, latch_out, latch_in},           {0x2000, 0x2017, irq_line, NULL},
+    {BOARD_SERIAL, BOARD_SERIAL + 7, serial_out, serial_in},
+    {0xf4, 0xf7, debug_exit, NULL},
+    {0x510, 0x511, fw_select, fw_read},
+    {0xe4, 0xe7, flush_page, NULL},
+    {0xe0, 0xeb, latch_out, latch_in},
+    {0x2000, 0x2017, irq_line, NULL},
     {0x8900, 0x8900, shutdown_out, NULL},
+    {ACPI_SLEEP_PORT, ACPI_RESET_PORT, power_out, power_in},
+    {BALLOON_PORT, BALLOON_PORT_END, balloon_out, balloon_in},
 };
 
 static const struct row *find(uint16_t port)
@@ -192,19 +268,29 @@ bool board_io(struct board *b, struct kvm_vcpu *v)
     return go_on;
 }
 
+/* Memory that is neither the guest's nor a device's reads as all ones. */
+static void mmio(struct board *b, uint64_t gpa, unsigned char *data, uint32_t n, bool write)
+{
+    uint64_t at = gpa - IOMEM_GPA, window = gpa - BALLOON_GPA, value = 0;
+    bool memory = gpa >= IOMEM_GPA && at + n <= BOARD_IOMEM;
+    bool balloon = b->balloon && gpa >= BALLOON_GPA && window + n <= BALLOON_WINDOW;
+    if (memory)
+        memcpy(write ? b->iomem + at : data, write ? data : b->iomem + at, n);
+    else if (balloon && write) {
+        memcpy(&value, data, n);
+        boot_balloon_write(b->balloon, window, n, value);
+    } else if (balloon) {
+        value = boot_balloon_read(b->balloon, window, n);
+        memcpy(data, &value, n);
+    } else if (!write)
+        memset(data, 0xff, n);
+}
+
 bool board_mmio(struct board *b, struct kvm_vcpu *v)
 {
     struct kvm_run *run = v->run;
-    uint64_t at = run->mmio.phys_addr - IOMEM_GPA;
-    uint32_t n = run->mmio.len;
-    bool ours = run->mmio.phys_addr >= IOMEM_GPA && at + n <= BOARD_IOMEM;
     pthread_mutex_lock(&b->lock);
-    if (run->mmio.is_write && ours)
-        memcpy(b->iomem + at, run->mmio.data, n);
-    else if (!run->mmio.is_write && ours)
-        memcpy(run->mmio.data, b->iomem + at, n);
-    else if (!run->mmio.is_write)
-        memset(run->mmio.data, 0xff, n);
+    mmio(b, run->mmio.phys_addr, run->mmio.data, run->mmio.len, run->mmio.is_write);
     bool go_on = !b->ended;
     pthread_mutex_unlock(&b->lock);
     return go_on;
@@ -226,6 +312,7 @@ void board_free(struct board *b)
 {
     if (!b)
         return;
+    boot_balloon_free(b->balloon);
     meta_free(META_HOST, b->console);
     meta_free(META_HOST, b->iomem);
     pthread_mutex_destroy(&b->lock);

@@ -76,6 +76,8 @@ struct kvm_vm {
     int fd, stats_fd;
     unsigned nvcpus, nslots;
     bool irqchip;
+    bool paravirtual; /* vCPUs made from now on say in CPUID that they are a hypervisor's, whose own
+                         leaves (clock, steal time, ...) a guest looks for only then */
     struct kvm_vcpu *vcpu[KVM_MAX_VCPUS];
     struct backing *slot_mem[KVM_MAX_SLOTS];
     uint64_t slot_gpa[KVM_MAX_SLOTS];

@@ -112,7 +112,7 @@ bool kvm_vm_add_irqchip(struct kvm_vm *vm, char *err, size_t errlen)
 /* The supported CPUID, made this vCPU's: its APIC id, and what an in-kernel APIC adds. */
 static bool set_cpuid(struct kvm_vcpu *v, char *err, size_t errlen)
 {
-    enum { X2APIC = 1u << 21, TSC_DEADLINE = 1u << 24 };
+    const uint32_t x2apic = 1u << 21, tsc_deadline = 1u << 24, hypervisor = 1u << 31;
     const struct kvm_host *host = v->vm->host;
     size_t bytes = sizeof *host->cpuid + host->cpuid->nent * sizeof host->cpuid->entries[0];
     struct kvm_cpuid2 *c = meta_calloc(META_HOST, 1, bytes);
@@ -123,9 +123,11 @@ static bool set_cpuid(struct kvm_vcpu *v, char *err, size_t errlen)
         struct kvm_cpuid_entry2 *e = &c->entries[i];
         if (e->function == 1) {
             e->ebx = (e->ebx & 0x00ffffff) | (uint32_t)v->id << 24;
-            e->ecx &= ~(uint32_t)(X2APIC | TSC_DEADLINE);
+            e->ecx &= ~(x2apic | tsc_deadline);
             if (v->vm->irqchip)
-                e->ecx |= X2APIC | (deadline ? TSC_DEADLINE : 0);
+                e->ecx |= x2apic | (deadline ? tsc_deadline : 0);
+            if (v->vm->paravirtual)
+                e->ecx |= hypervisor;
         } else if (e->function == 0xb || e->function == 0x1f)
             e->edx = (uint32_t)v->id;
     }

@@ -1,7 +1,8 @@
 /* test_boot.c: multiboot images: what is accepted, what is refused, what the guest finds in its
  * memory; and small images run on KVM (skipped where there is none).
  * link: base memmgr vmm/kvm_host vmm/kvm_vm vmm/kvm_stats vmm/kvm_run vmm/kvm_autopsy
- * vmm/multiboot vmm/boot_board vmm/boot
+ * vmm/multiboot vmm/linux_boot vmm/acpi vmm/boot_board vmm/boot balloon vmm/virtio_mmio
+ * vmm/boot_balloon vmm/balloon_plan
  */
 #include <elf.h>
 #include <setjmp.h>
