@@ -198,7 +198,7 @@ ENGINE_OBJS := $(patsubst %.c,$(B)/%.o,$(wildcard balloon/*.c vmm/*.c) workloads
 $(B)/mutants/%.o: %.c $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,MUTANT,$<)
-	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) -DNB_MUTATIONS $(CFLAGS) -O1 -MMD -MP -c -o $@ $<
 $(B)/tests/test_mutants: tests/unit/test_mutants.c $(MUTANT_OBJS) $(ENGINE_OBJS) $(B)/cpu_presets.o $(B)/flags | $(B)/deps-check
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)
