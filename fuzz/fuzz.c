@@ -94,6 +94,7 @@ static bool try_machine(const struct fuzz_prog *p, struct references *refs, stru
     const struct verdict *v = &f->verdict;
     run(p, &f->at, refs, &f->verdict);
     t->runs += !v->skipped;
+    t->early += v->early;
     t->accesses += v->accesses;
     t->certain += v->certain;
     return v->failed;

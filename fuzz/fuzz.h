@@ -18,7 +18,8 @@ struct fuzz_config {
 };
 
 struct fuzz_totals {
-    uint64_t programs, runs, accesses, certain;
+    uint64_t programs, runs, early, accesses,
+        certain; /* early: runs that ended by a guest without memory */
 };
 
 struct fuzz_failure {

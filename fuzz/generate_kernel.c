@@ -1,9 +1,9 @@
 /* generate_kernel.c: kernel programs. They live in a few windows of address space, near and far apart, so
  * that requests overlap and come back to what was mapped, and tables of every level come and go.
  */
+#include "fuzz/kernel.h"
 #include "fuzz/program.h"
 #include "fuzz/source.h"
-#include "guest/kernel.h"
 
 enum { WINDOW_PAGES = 1024, LIVE_MAX = 5 };
 
@@ -119,7 +119,7 @@ static void host_moves(struct maker *g)
 {
     struct source *s = &g->src;
     uint64_t n = 1 + draw(s, 63);
-    emit(g, OP_KERNEL_move, 512 + draw(s, 4096), n, 0, 0);
+    emit(g, OP_KERNEL_move, (gk_reserved_bytes(KERNEL_MEM) >> PAGE_SHIFT) + draw(s, 4096), n, 0, 0);
 }
 
 static void one_op(struct maker *g)

@@ -5,6 +5,9 @@
  * oracle is asked again. An access that is made must have gone where the tables say, and must have set
  * the A and D bits that it had to: of the leaf exactly, of upper entries at most, since a translation
  * that is cached reads none. Bits of global pages are not judged: another process may have cached them.
+ *
+ * What the guest kernel decides (which access it refuses, what a new page holds) is not judged but compared: with
+ * native, which has the same kernel. tests/unit/test_guest.c is about the kernel.
  */
 #include "fuzz/kernel.h"
 
@@ -84,7 +87,6 @@ static void ask(struct run *r)
                                      .root = gk_cr3(h->kernel) & PTE_ADDR};
     const struct oracle_memory mem = {h->cfg->mem, read_word, h->gm};
     oracle_init(&r->oracle, &regs, &mem, false);
-    r->oracle.regs.root = regs.root;
     oracle_ask(&r->oracle, &r->access);
     r->asked = true;
 }
@@ -181,7 +183,7 @@ static void saw(void *ctx, enum script_tag tag, uint64_t a, uint64_t b)
 static void move(void *ctx, uint64_t first, uint64_t n)
 {
     struct run *r = ctx;
-    fuzz_move_frames(r->hw->gm, first, n < 64 ? n : 64);
+    fuzz_move_frames(r->hw->gm, first, n);
 }
 
 /* ---- the end ---- */
@@ -227,9 +229,16 @@ static void run_on(struct run *r, const struct vm_config *cfg, struct result *re
 {
     const struct script_io io = {next, saw, about_to_access, move, r};
     struct hw *h = r->hw;
-    if (setjmp(h->end))
-        return; /* the outcome says why */
-    if (model_boot(h, cfg, res, r->v->text, sizeof r->v->text) != NB_OK) {
+    if (setjmp(h->end)) {
+        if (res->outcome != OUTCOME_GUEST_OOM) /* the one end that a program can bring about */
+            fail(r, "the run ended as %s: %s", outcome_names[res->outcome], res->detail);
+        r->v->early = true;
+        return;
+    }
+    int code = model_boot(h, cfg, res, r->v->text, sizeof r->v->text);
+    if (code != NB_OK && code != NB_USAGE)
+        die(code, "%s", r->v->text);
+    if (code != NB_OK) {
         r->v->skipped = true;
         return;
     }
@@ -292,6 +301,8 @@ void kernel_reference(const struct fuzz_prog *p, const struct paging *of, struct
 {
     const struct fuzz_machine plainest = {REG_FIND(paging, "native"), 0};
     run_with(p, &plainest, segment_for(of), h, v);
+    if (v->skipped)
+        die(NB_INTERNAL, "native, to compare with, does not start: %s", v->text);
 }
 
 /* ---- comparing ---- */

@@ -140,6 +140,17 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
 
 bool kernel_kvm_here(char *err, size_t n) { return kvm_host(err, n) != NULL; }
 
+/* CPUID 7, ECX bit 16. */
+static bool has_five_levels(void)
+{
+    char err[300];
+    const struct kvm_host *host = kvm_host(err, sizeof err);
+    if (!host)
+        die(NB_NODEVICE, "%s", err);
+    const struct kvm_cpuid_entry2 *e = kvm_host_cpuid(host, 7, 0);
+    return e && (e->ecx >> 16 & 1);
+}
+
 bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog *prog,
                        struct history *h, char *err, size_t n)
 {
@@ -150,10 +161,12 @@ bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog
                             .flush_ceiling = 33,
                             .timeout = TIMEOUT_SECONDS};
     *h = (struct history){.outcome = OUTCOME_OK};
+    if (prog->levels == 5 && !has_five_levels()) {
+        snprintf(err, n, "this KVM has no 5-level paging");
+        return false;
+    }
     struct image_vm *m = NULL;
     int code = image_vm_new(&m, &cfg, err, n);
-    if (code != NB_OK && prog->levels == 5)
-        return false;
     if (code != NB_OK)
         die(code, "%s", err);
     h->outcome = image_vm_run(m, guest, &param, 1, 0, on_call, &s, h->detail, sizeof h->detail);

@@ -34,6 +34,7 @@ void fuzz_move_frames(struct gmem *, uint64_t first, uint64_t n);
 struct verdict {
     bool failed, skipped; /* skipped: the strategy refuses this machine; text says why */
     unsigned op;          /* that failed; the number of operations: at the end */
+    bool early;           /* the guest ran out of memory before its program's end */
     uint64_t accesses;    /* judged by the oracle */
     uint64_t certain;     /* of them, with one answer permitted */
     char text[400];

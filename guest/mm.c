@@ -42,6 +42,7 @@
  *   M9  what each vCPU has loaded (smp.c)
  *   M10 a primary region is aligned to its page size, inside user space and memory (segment.c)
  */
+#include "base/mutant.h"
 #include "guest/internal.h"
 
 static unsigned mode_order(unsigned mode)
@@ -210,6 +211,8 @@ static int handle(struct gk *g, gva_t va, unsigned error)
         return GK_SEGV;
     struct pos pos = pt_walk(g, g->cur, va);
     unsigned order;
+    if (MUTANT(guest_fault_ignored) && va >> PAGE_SHIFT & 1)
+        return GK_OK;
     if (!(pos.e & PTE_P))
         return map_missing(g, v, va, pos, &order);
     if (!(error & PF_W) || (pos.e & PTE_W))

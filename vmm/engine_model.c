@@ -30,8 +30,6 @@ void model_end(struct hw *h, enum outcome outcome, const char *fmt, ...)
 
 /* ---- what the MMU asks ---- */
 
-enum { TRY_REFUSED = 1 << 30 }; /* makes any error code a value for longjmp() */
-
 static void on_fault(void *ctx, gva_t va, unsigned error)
 {
     struct hw *h = ctx;
@@ -42,8 +40,10 @@ static void on_fault(void *ctx, gva_t va, unsigned error)
         h->mmu->c.guest_faults++;
         return;
     }
-    if (r == GK_SEGV && h->refused)
-        longjmp(*h->refused, (int)(error | TRY_REFUSED));
+    if (r == GK_SEGV && h->refused) {
+        h->refused_error = error;
+        longjmp(*h->refused, 1);
+    }
     if (r == GK_ENOMEM)
         model_end(h, OUTCOME_GUEST_OOM,
                   "the guest has no free memory for gva 0x%llx; give it more with --mem",
@@ -240,17 +240,18 @@ static bool try(struct user *u, gva_t a, uint64_t *value, bool store, unsigned *
 {
     struct hw *h = machine(u);
     jmp_buf refused;
-    int code = setjmp(refused);
-    if (code == 0) {
-        h->refused = &refused;
-        if (store)
-            st64(u, a, *value);
-        else
-            *value = ld64(u, a);
-    } else
-        *error = (unsigned)code & ~(unsigned)TRY_REFUSED;
+    if (setjmp(refused)) {
+        h->refused = NULL;
+        *error = h->refused_error;
+        return false;
+    }
+    h->refused = &refused;
+    if (store)
+        st64(u, a, *value);
+    else
+        *value = ld64(u, a);
     h->refused = NULL;
-    return code == 0;
+    return true;
 }
 bool u_try_load(struct user *u, gva_t a, uint64_t *value, unsigned *error)
 {

@@ -21,7 +21,7 @@ static bool hash_leaf(struct walk_state *w, uint64_t e, unsigned level, gva_t va
 {
     unsigned order = 9 * (level - 1);
     uint64_t n = 1ull << order, at = e & PTE_ADDR;
-    if (level > 3 || at + (n << PAGE_SHIFT) > w->mem->bytes || n > w->pages)
+    if (level > 3 || at > w->mem->bytes || n << PAGE_SHIFT > w->mem->bytes - at || n > w->pages)
         return false;
     w->pages -= n;
     memory_hash_leaf(w->leaves, w->pid, va, order, e);
@@ -33,7 +33,7 @@ static bool hash_leaf(struct walk_state *w, uint64_t e, unsigned level, gva_t va
 
 static bool hash_table(struct walk_state *w, gpa_t table, unsigned level, unsigned n, gva_t base)
 {
-    if (table + PAGE_SIZE > w->mem->bytes || w->tables == 0)
+    if (table > w->mem->bytes - PAGE_SIZE || w->tables == 0)
         return false;
     const uint64_t *entry = (const void *)(w->mem->mem + table);
     w->tables--;

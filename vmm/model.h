@@ -29,6 +29,7 @@ struct hw {
     struct result *res;
     jmp_buf end;             /* where a run that cannot go on continues */
     jmp_buf *refused;        /* where an access that may be refused does (u_try_load) */
+    unsigned refused_error;  /* of that access */
     struct balloon *balloon; /* NULL: this machine has none */
     struct guest_mem dev_mem;
     bool dev_irq; /* its interrupt line */

@@ -5,7 +5,7 @@ struct script {
     struct user *u;
     const struct script_io *io;
     int pid[SCRIPT_MAX_PROCS]; /* that live, in the order they were made */
-    unsigned n, now;           /* pid[now] runs */
+    unsigned n;
 };
 
 static void saw(struct script *s, enum script_tag tag, uint64_t a, uint64_t b)
@@ -47,7 +47,6 @@ static void end_process(struct script *s, uint64_t which)
     result(s, r, 0);
     if (r != GK_OK)
         return;
-    s->now = s->now == k ? 0 : s->now - (s->now > k);
     s->n--;
     for (; k < s->n; k++)
         s->pid[k] = s->pid[k + 1];
@@ -58,8 +57,6 @@ static void change(struct script *s, uint64_t which)
     unsigned k = (unsigned)(which % s->n);
     int r = u_switch(s->u, s->pid[k]);
     result(s, r, 0);
-    if (r == GK_OK)
-        s->now = k;
 }
 
 static void tell(struct script *s, gva_t a, bool write)

@@ -445,14 +445,45 @@ static void test_hostile_tables(void **state)
     image_vm_free(m);
 }
 
+/* A guest kernel may say anything of its tables: outside of its memory there are none, wherever the sum wraps to. */
+static void tables_outside_memory_have_no_hash(void **state)
+{
+    static unsigned char memory[16 * PAGE_SIZE];
+    static const uint64_t roots[] = {~0xfffull, 1ull << 63, sizeof memory,
+                                     sizeof memory - PAGE_SIZE + 1};
+    struct backing mem = {.mem = memory, .bytes = sizeof memory};
+    const struct vm_config cfg = {.levels = 4};
+    const struct image_vm m = {.cfg = &cfg, .mem = &mem};
+    struct nb_boot *copy = calloc(1, sizeof *copy);
+    uint64_t hash, tables;
+    (void)state;
+    assert_non_null(copy);
+    copy->nprocs = 1;
+    assert_true(image_vm_hash(&m, copy, &hash, &tables)); /* an empty table at 0 */
+    for (unsigned i = 0; i < ARRAY_SIZE(roots); i++) {
+        copy->procs[0].root = roots[i];
+        assert_false(image_vm_hash(&m, copy, &hash, &tables));
+    }
+    memory[2] = 0xf0, memory[0] = 1, memory[5] = 0xff; /* an entry far outside, present */
+    copy->procs[0].root = 0;
+    assert_false(image_vm_hash(&m, copy, &hash, &tables));
+    free(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_model),  cmocka_unit_test(test_page_sizes),
-        cmocka_unit_test(test_fills),          cmocka_unit_test(test_huge_host_pages),
-        cmocka_unit_test(test_ends),           cmocka_unit_test(test_ring_3),
-        cmocka_unit_test(test_texts),          cmocka_unit_test(test_discard),
-        cmocka_unit_test(test_no_leaks),       cmocka_unit_test(test_crashes),
+        cmocka_unit_test(tables_outside_memory_have_no_hash),
+        cmocka_unit_test(test_same_as_model),
+        cmocka_unit_test(test_page_sizes),
+        cmocka_unit_test(test_fills),
+        cmocka_unit_test(test_huge_host_pages),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_ring_3),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_discard),
+        cmocka_unit_test(test_no_leaks),
+        cmocka_unit_test(test_crashes),
         cmocka_unit_test(test_hostile_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
