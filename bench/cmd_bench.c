@@ -53,7 +53,7 @@ static const struct argp_option options[] = {
     {"filter", KEY_ALIAS + ALIAS_FILTER, "REGEXP", 0,
      "Cells whose name matches; a leading '-' negates", 1},
     {"repetitions", KEY_ALIAS + ALIAS_REPETITIONS, "N", 0,
-     "Time every selected cell N times (default: exact cells once, timed ones 15 times, 6 with "
+     "Time every selected cell N times (default: exact cells once, timed ones 9 times, 6 with "
      "--quick)",
      1},
     {"seed", KEY_SEED, "N", 0, "Root seed (default 42)", 1},

@@ -174,6 +174,7 @@ static void choose_engine(struct fuzz_options *o)
         die(NB_NODEVICE, "%s", err);
     o->cfg.kind = FUZZ_KERNEL;
     o->cfg.kvm = true;
+    o->cfg.four_levels = !kernel_kvm_five_levels();
 }
 
 /* ---- workers ---- */
@@ -291,12 +292,9 @@ static void print_totals(const struct fuzz_options *o, const struct fuzz_totals 
 {
     char a[32], b[32], c[32];
     if (o->cfg.kvm) {
-        printf("%s of %s program%s on this host's KVM%s: %s accesses, all that is seen as on the "
-               "model\n",
-               group_digits(t->runs, c, sizeof c), group_digits(t->programs, a, sizeof a),
-               t->programs == 1 ? "" : "s",
-               t->runs < t->programs ? " (the others need 5-level paging)" : "",
-               group_digits(t->accesses, b, sizeof b));
+        printf("%s program%s on this host's KVM%s: %s accesses, all that is seen as on the model\n",
+               group_digits(t->runs, c, sizeof c), t->runs == 1 ? "" : "s",
+               o->cfg.four_levels ? ", 4 levels" : "", group_digits(t->accesses, b, sizeof b));
         return;
     }
     printf("%s program%s on %u strateg%s: %s runs, %s accesses, as the manual permits (%.1f %% of "
@@ -346,6 +344,8 @@ static int replay(struct fuzz_options *o)
         die(NB_DATAERR, "%s", err);
     if (in != stdin)
         fclose(in);
+    if (o->cfg.four_levels && p.levels == 5)
+        die(NB_SKIP, "%s: this host's KVM has no 5-level paging", o->replay);
     if (o->cfg.kvm && p.kind == PROGRAM_RAW)
         die(NB_USAGE, "%s: a raw program has no kernel to run on a KVM; leave --engine kvm out",
             o->replay);
@@ -400,6 +400,8 @@ static int cmd_fuzz(int argc, char **argv)
     if (o.common.format == OUT_CSV)
         die(NB_USAGE, "-x: fuzz prints text or --json");
     choose_strategies(&o);
+    if (o.replay && o.kind)
+        die(NB_USAGE, "--kind: the program of --replay is of a kind; leave it out");
     choose_kind(&o);
     choose_engine(&o);
     return o.replay ? replay(&o) : generate(&o);

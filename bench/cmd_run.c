@@ -154,6 +154,8 @@ static int cmd_run(int argc, char **argv)
     options_program(&o);
     options_machine(&o);
     code = o.workload ? run_named(&o, &res) : run_trace(&o, &res);
+    if (o.vm.events && (fflush(o.vm.events) || ferror(o.vm.events)))
+        die(NB_IOERR, "--set run.events: not all events could be written: %m");
     cpu_free(o.vm.cpu);
     return code;
 }

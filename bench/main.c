@@ -57,7 +57,8 @@ static void usage(FILE *out)
           "Example: nestbed run --paging shadow --workload gups --seed 7\n"
           "\n"
           "Exit status: 0 done, 1 ran but failed, 64 bad usage, 65 bad input, 66 no input,\n"
-          "69 something needed is missing, 70 a bug, 74 output could not be written, 77 skipped.\n",
+          "69 something needed is missing, 70 a bug, 74 output could not be written, 77 skipped,\n"
+          "124 a guest was ended by --timeout.\n",
           out);
 }
 

@@ -20,6 +20,8 @@ void fuzz_program(const struct fuzz_config *c, uint64_t number, struct fuzz_prog
         program_raw(p, &rng, c->ops);
     else
         program_kernel(p, &rng, c->ops);
+    if (c->four_levels)
+        p->levels = 4;
 }
 
 uint64_t fuzz_of_bytes(const unsigned char *byte, size_t n, struct fuzz_prog *p)

@@ -11,7 +11,8 @@ struct fuzz_config {
     uint64_t seed;
     unsigned ops; /* of a program */
     enum fuzz_kind kind;
-    bool kvm; /* kernel programs on this host's KVM, beside native on the model */
+    bool four_levels; /* of every program's tables: a KVM may have no more */
+    bool kvm;         /* kernel programs on this host's KVM, beside native on the model */
     const struct paging *only[64]; /* strategies, sorted by name */
     unsigned nonly;
     bool every_machine; /* each program on all machines of a strategy, not on one of them in turn */

@@ -41,6 +41,7 @@ enum { KERNEL_MEM = 64 << 20 }; /* guest-physical bytes */
 
 /* Is there a KVM here that can run programs? Else err says why not. */
 bool kernel_kvm_here(char *err, size_t n);
+bool kernel_kvm_five_levels(void); /* has it tables of five? */
 /* Run on this host's KVM. False: it lacks what this program needs (5 levels), err says so: to be passed
  * over. Its own failures end nestbed (die). */
 bool kernel_kvm_run(const struct fuzz_prog *, struct history *, char *err, size_t n);

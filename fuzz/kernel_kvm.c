@@ -141,7 +141,7 @@ static bool on_call(void *ctx, struct image_vm *m, enum nb_call call, const stru
 bool kernel_kvm_here(char *err, size_t n) { return kvm_host(err, n) != NULL; }
 
 /* CPUID 7, ECX bit 16. */
-static bool has_five_levels(void)
+bool kernel_kvm_five_levels(void)
 {
     char err[300];
     const struct kvm_host *host = kvm_host(err, sizeof err);
@@ -161,7 +161,7 @@ bool kernel_kvm_run_as(const char *guest, uint64_t param, const struct fuzz_prog
                             .flush_ceiling = 33,
                             .timeout = TIMEOUT_SECONDS};
     *h = (struct history){.outcome = OUTCOME_OK};
-    if (prog->levels == 5 && !has_five_levels()) {
+    if (prog->levels == 5 && !kernel_kvm_five_levels()) {
         snprintf(err, n, "this KVM has no 5-level paging");
         return false;
     }

@@ -101,6 +101,16 @@ static bool parse_arg(char kind, char *w, uint64_t *out)
     return kind == 'c' ? parse_control(w, out) : parse_u64(w, out);
 }
 
+static const char *wrong_argument(char kind, const char *word)
+{
+    static char text[120];
+    snprintf(text, sizeof text, "a wrong argument '%.40s': expected %s", word,
+             kind == 'w'   ? "user, kernel or kernel-ac"
+             : kind == 'c' ? "none, or some of wp,smep,smap,pge,nxe"
+                           : "a number, decimal or 0x hex");
+    return text;
+}
+
 /* Words of a line into an operation; NULL, or what is wrong. */
 static const char *parse_op(enum program_kind kind, char *line, struct op *op)
 {
@@ -109,12 +119,14 @@ static const char *parse_op(enum program_kind kind, char *line, struct op *op)
     while (k < OP_COUNT && (ops[k].kind != kind || strcmp(ops[k].name, w)))
         k++;
     if (k == OP_COUNT)
-        return "no such operation";
+        return kind == PROGRAM_RAW ? "no such operation of a raw program"
+                                   : "no such operation of a kernel program";
     *op = (struct op){.kind = (enum op_kind)k};
     for (; (w = strtok_r(NULL, " \t", &save)); i++)
         if (!ops[k].args[i] || !parse_arg(ops[k].args[i], w, &op->arg[i]))
-            return ops[k].args[i] ? "a wrong argument" : "too many arguments";
-    return ops[k].args[i] ? "too few arguments" : NULL;
+            return ops[k].args[i] ? wrong_argument(ops[k].args[i], w)
+                                  : "too many arguments (fuzz/ops.def lists them)";
+    return ops[k].args[i] ? "too few arguments (fuzz/ops.def lists them)" : NULL;
 }
 
 static const char *parse_head(char *line, struct fuzz_prog *p)

@@ -47,7 +47,6 @@ exit 1
 load 0x10000008
 END
     [ "$status" -eq 0 ]
-    # 5 loads and stores, 6 of the sweep of which 2 are refused; 6 machines of most strategies
     jq -e '.failure == null and .programs == 1 and .runs >= 100 and .accesses == .certain' <<< "$output"
 }
 
@@ -69,7 +68,7 @@ END
 @test "what is no program, and what is no strategy" {
     run --separate-stderr "$nestbed" fuzz --replay - <<< $'raw 4\nlod 0x1000 user'
     [ "$status" -eq 65 ]
-    [[ $stderr == *"-:2: no such operation"* ]]
+    [[ $stderr == *"-:2: no such operation of a raw program"* ]]
     run --separate-stderr "$nestbed" fuzz --replay - <<< 'load 0x1000 user'
     [ "$status" -eq 65 ]
     run --separate-stderr "$nestbed" fuzz --replay /nonexistent
