@@ -146,27 +146,36 @@ static bool inflate_pages(struct balloon_driver *d, uint32_t want)
     return ok && n == want;
 }
 
-/* Up to PFNS_MAX pages, or one larger block, come out. */
+/* These pages were sent to be deflated: the guest's again, or kept if the device did not answer. Kept last to first,
+ * they lie as before. */
+static uint32_t come_out(struct balloon_driver *d, bool answered, const gfn_t *f, uint32_t n,
+                         unsigned order)
+{
+    for (uint32_t i = 0; answered && i < n; i++)
+        d->os->give(d->ctx, f[i], order);
+    for (uint32_t i = n; !answered && i-- > 0;)
+        d->os->keep(d->ctx, BALLOON_HELD, f[i], order);
+    return answered ? n << order : 0;
+}
+
+/* Up to PFNS_MAX pages, and the larger block behind them, come out. */
 static bool deflate_some(struct balloon_driver *d, uint32_t want)
 {
     gfn_t f[PFNS_MAX];
-    uint32_t n = 0;
+    uint32_t n = 0, out = 0;
     unsigned order = 0;
     want = want < PFNS_MAX ? want : PFNS_MAX;
     while (n < want && d->os->kept(d->ctx, BALLOON_HELD, &f[n], &order) && !order)
         put_pfns(d, n, f[n], 1), n++;
-    bool large = order && n < want;
-    bool ok = !n || send_pfns(d, BALLOON_DEFLATE, n);
-    for (uint32_t i = 0; i < n; i++)
-        d->os->give(d->ctx, f[i], 0);
+    bool large = order && n < want, ok = !n || send_pfns(d, BALLOON_DEFLATE, n);
     if (large) {
-        ok = ok && send_block(d, BALLOON_DEFLATE, f[n], order);
-        d->os->give(d->ctx, f[n], order);
-        n += 1u << order;
+        bool large_ok = ok && send_block(d, BALLOON_DEFLATE, f[n], order);
+        out = come_out(d, large_ok, &f[n], 1, order);
     }
-    d->count.deflated += n;
-    set_actual(d, d->actual - n);
-    return ok && n;
+    out += come_out(d, ok, f, n, 0);
+    d->count.deflated += out;
+    set_actual(d, d->actual - out);
+    return !d->broken && out;
 }
 
 static void resize(struct balloon_driver *d)
@@ -265,16 +274,19 @@ bool balloon_driver_report(struct balloon_driver *d)
     if (d->busy || d->broken || !has(d, VIRTIO_BALLOON_F_REPORTING))
         return false;
     d->busy = true;
-    for (; n < REPORT_MAX && d->os->unreported(d->ctx, d->cfg.report_order, &f, &order[n]); n++)
+    for (; n < REPORT_MAX && d->os->unreported(d->ctx, &f, &order[n]); n++)
         part[n] = (struct part){gfn_gpa(f), PAGE_SIZE << order[n], true};
-    if (n)
-        transact(d, BALLOON_REPORT, part, n);
+    bool ok = n && transact(d, BALLOON_REPORT, part, n);
     for (unsigned i = 0; i < n; i++) {
-        d->count.reported += 1u << order[i];
-        d->os->reported(d->ctx, gpa_gfn(part[i].at), order[i]);
+        f = gpa_gfn(part[i].at);
+        d->count.reported += ok ? 1u << order[i] : 0;
+        if (ok)
+            d->os->reported(d->ctx, f, order[i]);
+        else /* the device may still discard it */
+            d->os->keep(d->ctx, BALLOON_HINTED, f, order[i]);
     }
     d->busy = false;
-    return n;
+    return ok;
 }
 
 /* ---- the interrupt ---- */

@@ -10,7 +10,8 @@
  *
  * Pages are counted in 4 KiB units, as the device counts them, whatever the order of the blocks they
  * come in. A page goes back to the guest after the device has acknowledged it, so MUST_TELL_HOST holds
- * whether it was negotiated or not. Contents are lost on every way.
+ * whether it was negotiated or not. Contents are lost on every way. What a device that stopped answering was
+ * told of stays out of use: deflated pages in the balloon, reported ones as if hinted.
  *
  * One chain at a time is under way in each queue. All but one wait for the device to have used it; the
  * statistics buffer stays with the device until it wants new ones.
@@ -47,9 +48,9 @@ struct balloon_os {
     bool (*kept)(void *ctx, enum balloon_keep, gfn_t *out, unsigned *order);
     /* A block is the guest's again. */
     void (*give)(void *ctx, gfn_t, unsigned order);
-    /* The next free block of at least 2^order frames that was not reported leaves the free list; and comes
-     * back, as reported. */
-    bool (*unreported)(void *ctx, unsigned order, gfn_t *out, unsigned *found);
+    /* The next free block that was not reported, and that the kernel finds large enough, leaves the free list; and
+     * comes back, as reported. */
+    bool (*unreported)(void *ctx, gfn_t *out, unsigned *order);
     void (*reported)(void *ctx, gfn_t, unsigned order);
     void (*statistics)(void *ctx, uint64_t stat[VIRTIO_BALLOON_S_NR]);
     /* The device has not answered yet; false: it never will. */
@@ -57,10 +58,9 @@ struct balloon_os {
 };
 
 struct balloon_driver_config {
-    unsigned order;        /* of the blocks that are put into the balloon: 0 or 9 */
-    unsigned report_order; /* of the smallest free block that is reported */
-    unsigned hint_order;   /* of the blocks that are hinted */
-    uint32_t poison;       /* what free pages hold, for PAGE_POISON; 0: zeroes */
+    unsigned order;      /* of the blocks that are put into the balloon: 0 or 9 */
+    unsigned hint_order; /* of the blocks that are hinted */
+    uint32_t poison;     /* what free pages hold, for PAGE_POISON; 0: zeroes */
 };
 
 struct balloon_ring {

@@ -75,10 +75,9 @@ static void give(void *ctx, gfn_t f, unsigned order)
     pmm_free(g, (uint32_t)f.n);
 }
 
-static bool unreported(void *ctx, unsigned order, gfn_t *out, unsigned *found)
+static bool unreported(void *ctx, gfn_t *out, unsigned *order)
 {
-    uint32_t f = pmm_take_unreported(ctx, found);
-    (void)order; /* pmm.report_order */
+    uint32_t f = pmm_take_unreported(ctx, order); /* of pmm.report_order and above */
     *out = gfn(f);
     return f != NO_FRAME;
 }
@@ -108,7 +107,6 @@ void guest_balloon_start(struct gk *g)
 {
     struct guest_balloon *b = &g->balloon;
     const struct balloon_driver_config cfg = {.order = g->cfg.balloon_order,
-                                              .report_order = g->cfg.balloon_report_order,
                                               .hint_order = HINT_ORDER};
     for (unsigned k = 0; k < BALLOON_KEEPS; k++)
         b->head[k] = NO_FRAME;
