@@ -44,7 +44,7 @@ static bool inside(uint32_t offset, uint32_t len, size_t field)
 static bool config_write(struct virtio_device *d, uint32_t offset, const void *buf, uint32_t len)
 {
     bool poison = virtio_has(d, VIRTIO_BALLOON_F_PAGE_POISON) &&
-                  !(d->state->status & VIRTIO_STATUS_DRIVER_OK); /* 5.5.6.7 */
+                  !(d->state->status & VIRTIO_STATUS_DRIVER_OK); /* 5.5.6.6 */
     if (!inside(offset, len, offsetof(struct virtio_balloon_config, actual)) &&
         !(poison && inside(offset, len, offsetof(struct virtio_balloon_config, poison_val))))
         return false;

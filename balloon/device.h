@@ -26,23 +26,26 @@
 /* What to do about a large host page of which only a part is ballooned, reported or hinted. */
 enum balloon_hole {
     BALLOON_HOLE_SPLIT, /* release at once: the large page is splintered */
-    BALLOON_HOLE_DEFER, /* keep until all of it is in the balloon; only with MUST_TELL_HOST (device.c says why) */
+    BALLOON_HOLE_DEFER, /* keep until all of it is in the balloon; only with MUST_TELL_HOST (device_pages.c) */
 };
 
 struct balloon_config {
     uint64_t features; /* VIRTIO_BALLOON_F_...: what to offer */
     uint64_t frames;   /* guest memory is [0, frames) */
-    unsigned order;    /* of a host page: ORDER_4K, ORDER_2M */
+    unsigned order;    /* of a host page: ORDER_4K, ORDER_2M, ORDER_1G */
     enum balloon_hole hole;
 };
+
+/* What a page was when it is released: in the balloon, or free and reported. */
+enum balloon_why { BALLOON_INFLATED, BALLOON_REPORTED };
 
 /* Who owns the guest's memory. All ranges are inside [0, frames). */
 struct balloon_ops {
     /* Forget the contents of [first, first + n) and give the memory to the host. False: the host would not. */
-    bool (*release)(void *ctx, gfn_t first, uint64_t n);
+    bool (*release)(void *ctx, gfn_t first, uint64_t n, enum balloon_why);
     /* These left the balloon and are the guest's again. May be NULL. */
     void (*deflated)(void *ctx, gfn_t first, uint64_t n);
-    /* Hints (device.c, "hints"): begin to remember which pages the guest writes; then forget the contents of those
+    /* Hints (device_pages.c, "Hints"): begin to remember which pages the guest writes; then forget the contents of those
      * of [first, first + n) that it has not written since, in one step as the guest sees it, and return how many. Both
      * NULL: hinted pages are recorded only. */
     void (*hint_begin)(void *ctx);
@@ -62,7 +65,8 @@ struct balloon_ops {
     X(released, "pages", "released, by inflation or report")                                \
     X(release_failed, "pages", "that the host would not take")                              \
     X(deferred, "pages", "ballooned while their large page was not complete")               \
-    X(splits, "blocks", "large pages that got their first hole")                            \
+    X(splits, "blocks",                                                                     \
+      "large pages cut, none of it released from the balloon before; a report cuts anew")   \
     X(reported, "pages", "reported free")                                                   \
     X(reported_kept, "pages", "reported, not released: poison, or a part of a large page")  \
     X(hinted, "pages", "hinted under the current command")                                  \

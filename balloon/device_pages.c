@@ -2,7 +2,7 @@
  *
  * One notification. The chains available when it arrives are taken one after the other, their pages collected in a
  * set, and the set settled: sorted and merged by being a set, one call of the owner for each range. Only then are the
- * chains returned: the driver may use reported pages, and deflate inflated ones, from that moment on (5.5.6, 5.5.6.8). A
+ * chains returned: the driver may use reported pages, and deflate inflated ones, from that moment on (5.5.6, 5.5.6.7). A
  * batch ends after BALLOON_BATCH pages, so that one notification cannot keep the device without limit: there are at most
  * `num` chains of that many PFNs, or of as many bytes as the guest has. What becomes available meanwhile has a
  * notification of its own.
@@ -15,7 +15,7 @@
  * releases at once as SPLIT does. Reported and hinted pages are not held by the device after it has answered: under
  * DEFER only whole large pages of a batch are released, the rest is kept.
  *
- * Poison (5.5.6.7, 5.5.6.8). A released page comes back as zero. The driver rewrites deflated pages, so inflation does
+ * Poison (5.5.6.6, 5.5.6.7). A released page comes back as zero. The driver rewrites deflated pages, so inflation does
  * not care; but reported pages promise to keep poison_val, so with PAGE_POISON and a value other than zero reports are
  * acknowledged and nothing is released, as QEMU does.
  *
@@ -51,7 +51,8 @@ static bool deferring(const struct balloon *b)
 }
 
 /* ---- releasing ---- */
-/* The block at `at` is cut by [first, first + n), and nothing of it was released before. */
+/* The block at `at` is cut by [first, first + n), and no page of the balloon in it was released before. What reports
+ * released is not remembered, as the guest uses it again untold. */
 static bool first_hole(const struct balloon *b, uint64_t at, uint64_t first, uint64_t n)
 {
     uint64_t frames = b->state->frames, lo = ALIGN_DOWN(at, block(b)), hi = lo + block(b);
@@ -70,20 +71,21 @@ static void count_splits(struct balloon *b, uint64_t first, uint64_t n)
         b->state->count.splits += first_hole(b, last, first, n);
 }
 
-static bool release(struct balloon *b, uint64_t first, uint64_t n)
+static bool release(struct balloon *b, uint64_t first, uint64_t n, enum balloon_why why)
 {
-    count_splits(b, first, n);
     b->state->count.releases++;
-    if (b->ops.release(b->ctx, gfn(first), n))
-        return true;
-    b->state->count.release_failed += n;
-    return false;
+    if (!b->ops.release(b->ctx, gfn(first), n, why)) {
+        b->state->count.release_failed += n;
+        return false;
+    }
+    count_splits(b, first, n);
+    return true;
 }
 
 /* A range of the balloon. */
 static void release_held(struct balloon *b, uint64_t first, uint64_t n)
 {
-    if (release(b, first, n))
+    if (release(b, first, n, BALLOON_INFLATED))
         b->state->count.released += bits_set(balloon_released(b->state), first, n);
 }
 
@@ -164,7 +166,7 @@ static void settle_report(struct balloon *b, uint64_t first, uint64_t n)
         virtio_has(&b->dev, VIRTIO_BALLOON_F_PAGE_POISON) && b->state->config.poison_val != 0;
     uint64_t kept = n, part = poisoned ? 0 : trim(b, &first, n);
     count->reported += n;
-    if (part && release(b, first, part))
+    if (part && release(b, first, part, BALLOON_REPORTED))
         count->released += part;
     kept -= part;
     count->reported_kept += kept;

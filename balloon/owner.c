@@ -52,17 +52,6 @@ struct guest_mem balloon_mem_gmem(struct gmem *g)
     return (struct guest_mem){g, gmem_read, gmem_write};
 }
 
-static bool release_gmem(void *ctx, gfn_t first, uint64_t n)
-{
-    struct gmem *g = ctx;
-    if (g->fixed)
-        return false;
-    gmem_release(g, first, n);
-    return true;
-}
-
-const struct balloon_ops balloon_ops_gmem = {.release = release_gmem};
-
 /* ---- backing: one mapping ---- */
 static bool backing_has(const struct backing *b, uint64_t gpa, uint64_t len)
 {
@@ -92,8 +81,9 @@ struct guest_mem balloon_mem_backing(struct backing *b)
     return (struct guest_mem){b, backing_read, backing_write};
 }
 
-static bool release_backing(void *ctx, gfn_t first, uint64_t n)
+static bool release_backing(void *ctx, gfn_t first, uint64_t n, enum balloon_why why)
 {
+    (void)why;
     return backing_discard(ctx, gfn_gpa(first), n << PAGE_SHIFT);
 }
 

@@ -11,10 +11,12 @@
 #include "vmm/virtio_mmio.h"
 
 /* Pages of the balloon are in a state of their own; reported ones are only released. */
-static bool release(void *ctx, gfn_t first, uint64_t n)
+static bool release(void *ctx, gfn_t first, uint64_t n, enum balloon_why why)
 {
     struct hw *h = ctx;
-    if (balloon_holds(h->balloon, first))
+    if (h->gm->fixed)
+        return false;
+    if (why == BALLOON_INFLATED)
         gmem_balloon(h->gm, first, n);
     else
         gmem_release(h->gm, first, n);
@@ -67,7 +69,7 @@ void model_balloon_count(const struct hw *h, struct counters *c)
 {
     if (!h->balloon)
         return;
-    c->balloon_pages = h->gm->ballooned;
+    c->balloon_pages = h->balloon->state->pages;
     c->balloon_refaults = h->gm->refaults;
     c->unseen[CTR_balloon_pages] = c->unseen[CTR_balloon_refaults] = c->unseen[CTR_exit_mmio] =
         false;

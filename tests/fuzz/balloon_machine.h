@@ -27,7 +27,6 @@ struct machine {
     const uint8_t *byte, *end; /* input left */
     uint8_t mem[MACHINE_MEM];
     bool changing; /* memory changes between two reads */
-    int notified;  /* the queue, or -1 */
     bool line;
     unsigned ops;
     struct balloon *b;
@@ -76,11 +75,11 @@ static inline void in_memory(gfn_t first, uint64_t n)
     must(n && first.n < MACHINE_FRAMES && n <= MACHINE_FRAMES - first.n,
          "a range outside of memory");
 }
-static inline bool machine_release(void *ctx, gfn_t first, uint64_t n)
+static inline bool machine_release(void *ctx, gfn_t first, uint64_t n, enum balloon_why why)
 {
     struct machine *m = ctx;
     in_memory(first, n);
-    for (uint64_t i = 0; m->notified == BALLOON_INFLATE && i < n; i++)
+    for (uint64_t i = 0; why == BALLOON_INFLATED && i < n; i++)
         must(balloon_holds(m->b, gfn(first.n + i)), "a page released that is not in the balloon");
     return first.n % 13 != 12; /* some the host refuses */
 }
@@ -113,9 +112,7 @@ static inline void reg(struct machine *m, uint64_t at, uint64_t v)
 
 static inline void notify(struct machine *m, uint32_t queue)
 {
-    m->notified = queue == 0 ? BALLOON_INFLATE : -1; /* the inflate queue is always the first */
     reg(m, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
-    m->notified = -1;
 }
 
 /* Queue q: descriptors at 0x400 q, available ring behind them, then the used ring. */
@@ -226,7 +223,6 @@ static inline void access_register(struct machine *m, bool write)
     unsigned w = width[take(m, 1) % 8];
     uint64_t at = take(m, 2);
     at = at & 0x8000 ? UINT64_MAX - at : at % 0x120;
-    m->notified = -1;
     if (write)
         virtio_mmio_write(&m->b->dev, at, w, take(m, w));
     else
@@ -340,7 +336,6 @@ static inline unsigned machine_run(const uint8_t *data, size_t size)
     m.byte = data;
     m.end = data + size;
     m.changing = m.line = false;
-    m.notified = -1;
     m.ops = 0;
     m.b = device(&m, (unsigned)take(&m, 1), &mem);
     while (m.byte < m.end) {

@@ -36,6 +36,7 @@ struct rig {
     struct event ev[256];
     unsigned nev;
     bool refuse_release;
+    enum balloon_why why; /* of the last release */
     bool written[FRAMES]; /* since hint_begin */
     uint16_t desc[VIRTIO_QUEUES_MAX];
     uint64_t buffer;
@@ -73,9 +74,10 @@ static inline void rig_log(struct rig *r, enum event_kind kind, uint64_t first, 
     assert_true(r->nev < 256);
     r->ev[r->nev++] = e;
 }
-static inline bool rig_release(void *ctx, gfn_t first, uint64_t n)
+static inline bool rig_release(void *ctx, gfn_t first, uint64_t n, enum balloon_why why)
 {
     struct rig *r = ctx;
+    r->why = why;
     assert_true(n && first.n < FRAMES && n <= FRAMES - first.n);
     rig_log(r, EV_RELEASE, first.n, n);
     if (r->refuse_release)

@@ -170,6 +170,7 @@ static void a_host_that_refuses(void **state)
     send_pfns(r, INFLATE, 2000, 1, 4);
     assert_int_equal(r->b->state->pages, 4); /* the guest gave them all the same */
     assert_int_equal(count(r)->release_failed, 4);
+    assert_int_equal(r->why, BALLOON_INFLATED);
     assert_int_equal(count(r)->released, 0);
     assert_int_equal(used(r, INFLATE), 1);
     rig_free(r);
@@ -220,6 +221,10 @@ static void a_hole_splits_a_large_page_once(void **state)
     rig_start(r, PLAIN);
     send_pfns(r, INFLATE, 2048, 1, 512); /* a whole one */
     assert_int_equal(count(r)->splits, 0);
+    r->refuse_release = true;
+    send_pfns(r, INFLATE, 2562, 1, 2); /* nothing was cut */
+    assert_int_equal(count(r)->splits, 0);
+    r->refuse_release = false;
     send_pfns(r, INFLATE, 2570, 1, 4); /* the first hole of block 5 */
     assert_int_equal(count(r)->splits, 1);
     send_pfns(r, INFLATE, 2590, 1, 4); /* another: no new split */
@@ -400,6 +405,7 @@ static void reported_pages_are_released(void **state)
     assert_int_equal(used(r, REPORT), 1);
     assert_int_equal(count(r)->reported, 1040);
     assert_int_equal(count(r)->released, 1040);
+    assert_int_equal(r->why, BALLOON_REPORTED);
     assert_int_equal(count(r)->splits, 1);
     assert_int_equal(r->b->state->pages, 0);                /* they are the guest's all the time */
     put_one(r, REPORT, 2048ull * 4096 + 1, 2 * 4096, true); /* one whole page, parts of two */

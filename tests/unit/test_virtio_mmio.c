@@ -197,7 +197,7 @@ static void only_the_drivers_fields_are_written(void **state)
     virtio_mmio_write(r->d, UINT64_MAX - 3, 4, 7);
     assert_int_equal(refused(r, VIRTIO_REFUSED_CONFIG), 7);
     rig_driver_ok(r);
-    set(r, VIRTIO_MMIO_CONFIG + 12, 1); /* poison after DRIVER_OK (5.5.6.7) */
+    set(r, VIRTIO_MMIO_CONFIG + 12, 1); /* poison after DRIVER_OK (5.5.6.6) */
     assert_int_equal(refused(r, VIRTIO_REFUSED_CONFIG), 8);
     assert_int_equal(cfg32(r, 0), 100);
     assert_int_equal(cfg32(r, 4), 0xaaaaff04);
