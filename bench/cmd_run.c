@@ -80,6 +80,8 @@ static int run_engine(const struct options *o, const struct program *prog, struc
     progress_wait(what);
     code = o->engine->run(&o->vm, prog, res);
     progress_end();
+    if (code == NB_OK && o->vm.balloon)
+        balloon_plan_warn(o->vm.balloon, res);
     return code;
 }
 

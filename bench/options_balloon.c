@@ -72,8 +72,8 @@ bool options_balloon_set(struct options *o, const char *kv)
     else if (strncmp(key, "hole=", 5) == 0)
         set_hole(&o->balloon, kv, value);
     else if (strncmp(key, "oom=", 4) == 0) {
-        if (!number(kv, value, 1))
-            o->balloon.features &= ~VIRTIO_BALLOON_F_DEFLATE_ON_OOM;
+        o->balloon.features &= ~VIRTIO_BALLOON_F_DEFLATE_ON_OOM;
+        o->balloon.features |= number(kv, value, 1) ? VIRTIO_BALLOON_F_DEFLATE_ON_OOM : 0;
     } else
         die(NB_USAGE, "--set %s: a balloon has order, report, hole and oom", kv);
     return true;

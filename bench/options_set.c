@@ -1,6 +1,6 @@
 /* options_set.c: --set KEY=VALUE.
  *
- * A key with a dot belongs to the run (guest., host., run.) or to the strategy of that name, one
+ * A key with a dot belongs to the run (guest., host., run., balloon.) or to the strategy of that name, one
  * without to the workload.
  */
 #include <errno.h>
@@ -12,8 +12,9 @@
 
 enum { MAX_STRATEGIES = 64 };
 
-#define RUN_KEYS \
-    "guest.flush_ceiling, guest.segment, host.backing, run.hash, run.check and run.events"
+#define RUN_KEYS                                                                                   \
+    "guest.flush_ceiling, guest.segment, host.backing, run.hash, run.check, run.events and, of a " \
+    "--balloon, balloon.order, balloon.report, balloon.hole and balloon.oom"
 
 /* 0 or 1 behind the '='. */
 static bool set_flag(const char *kv)

@@ -1,6 +1,6 @@
 /* image_balloon.c: the balloon of an image's VM: the same device as on the model, over real memory.
  *
- * Its registers are one page above the guest's memory, which has no memory slot, so each access is an exit to us.
+ * Its registers are one page above the guest's memory (image_balloon_gpa), which has no memory slot, so each access is an exit to us.
  * They are mapped at DEVICE_BASE, uncached. The interrupt is a word in the boot page, which the guest's kernel reads
  * before it returns to its program: the same points as on the model, so the same plan takes the same pages.
  */
@@ -29,13 +29,13 @@ void image_balloon_new(struct image_vm *m)
                                        .order = balloon_host_order(m->cfg->host_page),
                                        .hole = s->hole};
     m->dev_mem = balloon_mem_backing(m->mem);
-    m->dev_gpa = ALIGN_UP(m->mem->bytes, 1ull << SHIFT_2M);
+    m->dev_gpa = image_balloon_gpa(m->cfg);
     pt[(DEVICE_BASE - IMAGE_BASE) >> PAGE_SHIFT] = m->dev_gpa | DEVICE_PAGE;
     m->boot->balloon = true;
     m->boot->balloon_order = s->order;
     m->boot->balloon_report_order = s->report_order;
     m->balloon = balloon_new(&cfg, &m->dev_mem, &balloon_ops_backing, m->mem, irq, m);
-    if (balloon_plan_at_phase(s, "", &pages))
+    if (balloon_plan_at_boot(s, &pages))
         balloon_set_target(m->balloon, pages);
 }
 

@@ -112,8 +112,10 @@ static int check_cpu(const struct vm_config *c, const struct kvm_host *h, char *
     const struct kvm_cpuid_entry2 *extended = kvm_host_cpuid(h, 0x80000001, 0);
     const struct kvm_cpuid_entry2 *sizes = kvm_host_cpuid(h, 0x80000008, 0);
     unsigned bits = sizes ? sizes->eax & 0xff : 36; /* of a guest-physical address */
-    if (bits < 64 && (c->mem - 1) >> bits) {
-        snprintf(err, n, "--mem: this KVM's guests address 2^%u bytes, not more; use less", bits);
+    uint64_t end = c->balloon ? image_balloon_gpa(c) + PAGE_SIZE : c->mem;
+    if (bits < 64 && (end - 1) >> bits) {
+        snprintf(err, n, "--mem%s: this KVM's guests address 2^%u bytes, not more; use less",
+                 c->balloon ? " and the balloon above it" : "", bits);
         return NB_NODEVICE;
     }
     if (c->levels == 5 && !(features && (features->ecx >> 16 & 1))) {

@@ -40,6 +40,10 @@ void image_vm_free(struct image_vm *);
 /* For image_vm.c: the device of cfg->balloon, mapped and described in the boot page; an access to its registers
  * (false: it was to something else); a phase begins. */
 void image_balloon_new(struct image_vm *);
+static inline uint64_t image_balloon_gpa(const struct vm_config *c)
+{
+    return ALIGN_UP(c->mem, 1ull << SHIFT_2M);
+}
 bool image_balloon_mmio(struct image_vm *);
 void image_balloon_phase(struct image_vm *, const char *phase);
 

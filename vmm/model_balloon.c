@@ -44,7 +44,7 @@ void model_balloon_new(struct hw *h)
     uint64_t pages = 0;
     h->dev_mem = balloon_mem_gmem(h->gm);
     h->balloon = balloon_new(&cfg, &h->dev_mem, &ops, h, irq, h);
-    if (balloon_plan_at_phase(s, "", &pages))
+    if (balloon_plan_at_boot(s, &pages))
         balloon_set_target(h->balloon, pages);
 }
 

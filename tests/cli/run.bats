@@ -11,7 +11,7 @@ load common
     [ "$(jq -r '.counters | keys_unsorted[]' <<< "$output")" = "$("$nestbed" list counters --names)" ]
     jq -e '.counters | all(.[]; . == null or type == "number" or type == "string")' <<< "$output"
     [ "$(jq -r 'keys_unsorted | join(" ")' <<< "$output")" = "schema engine paging paging_params workload cpu pages levels mem \
-vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles derived memory_hash metadata_bytes wall_seconds tags env" ]
+vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles derived memory_hash balloon metadata_bytes wall_seconds tags env" ]
 }
 
 @test "--json: seed as hex, memory in bytes, tags, parameters" {
@@ -229,6 +229,27 @@ vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles d
     fail_line 64 "no paging strategy 'nope'"
     nb run --workload touch --paging ept --set dseg.filter_bits=512
     fail_line 64 "--paging dseg"
+}
+
+@test "--balloon: steps that say nothing are refused, phases that never begin are named" {
+    for plan in "" "8M,,4M" "8M,"; do
+        nb run --workload touch --balloon "$plan"
+        fail_line 64 "'' is no step of a plan"
+    done
+    nb run --workload touch --balloon 8M@phase:boot
+    fail_line 64 "leave the when out"
+    nb run --workload touch --balloon 8M@phase:wrk,4M@phase:work
+    [ "$status" -eq 0 ]
+    [[ $err == *"phase 'wrk' never began"* && $err != *"'work' never"* ]]
+}
+
+@test "--set balloon.oom: the last word counts" {
+    # 32 MiB are touched in work, where the balloon has left 4 of 64.
+    local run=(run --workload touch --mem 64M --set pages=8192 --balloon 60M@phase:work --set balloon.oom=0)
+    nb "${run[@]}"
+    [ "$status" -eq 1 ] && [[ $err == *guest_oom* ]]
+    nb "${run[@]}" --set balloon.oom=1
+    [ "$status" -eq 0 ]
 }
 
 @test "--cpu: a missing file, a broken file" {
