@@ -122,7 +122,9 @@ static __attribute__((noinline)) void retry(struct mmu *m, const struct access *
             w->status == WALK_GUEST_FAULT ? FIX_REFLECT : m->vm->paging->fix(m, a, w);
         if (r == FIX_EMULATE)
             return;
-        if (r == FIX_REFLECT && w->nested_fault) { /* no such memory: to the guest a #PF */
+        /* The guest's own #PF, found by the hypervisor: what is cached by place of levels below those that the
+         * hardware read must not outlive it either. Like INVLPG, which hypervisors use for it. */
+        if (r == FIX_REFLECT && w->status != WALK_GUEST_FAULT) {
             mmu_flush_faulting(m, a->va);
             assoc_clear(&m->pwc);
         }
