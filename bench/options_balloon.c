@@ -9,6 +9,10 @@ void options_balloon(struct options *o)
     const struct paging *p = o->vm.paging ? REG_FIND(paging, o->vm.paging) : NULL;
     if (!o->balloon_plan)
         return;
+    if (strcmp(o->engine->name, "labvm") == 0)
+        die(NB_USAGE, "--balloon: engine labvm does not pass it on; use nestbed labvm run -- run "
+                      "--engine kvm "
+                      "--balloon PLAN ...");
     if (p && p->bare && !o->engine->real)
         die(NB_USAGE, "--balloon: paging %s has no VMM that could take memory; use ept or shadow",
             p->name);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/hash.h"
 #include "vmm/model.h"
 
 /* ---- histories ---- */
@@ -187,36 +186,15 @@ static void move(void *ctx, uint64_t first, uint64_t n)
 }
 
 /* ---- the end ---- */
-struct digests {
-    struct gmem *gm;
-    struct memory_hash *memory, *tables;
-};
-
-static void digest_page(void *ctx, int pid, gva_t va, gfn_t g, unsigned order, uint64_t pte)
-{
-    struct digests *d = ctx;
-    memory_hash_leaf(d->tables, pid, va, order, pte);
-    for (uint64_t i = 0; i < 1ull << order; i++) {
-        gfn_t f = gfn(g.n + i);
-        bool there = gmem_state(d->gm, f) == PG_RESIDENT;
-        memory_hash_page(d->memory, pid, va + (i << PAGE_SHIFT),
-                         there ? gmem_ptr(d->gm, gfn_gpa(f)) : NULL);
-    }
-}
-
 static void at_the_end(struct run *r)
 {
     struct hw *h = r->hw;
     struct counters c;
-    struct digests d = {h->gm, memory_hash_new(), memory_hash_new()};
     const char *why = model_check(h);
     if (why)
         fail(r, "an invariant is broken: %s", why);
-    if (!d.memory || !d.tables)
+    if (!model_hash(h, &r->history->memory, &r->history->tables))
         die(NB_INTERNAL, "no memory for a hash");
-    gk_for_each_page(h->kernel, digest_page, &d);
-    r->history->memory = memory_hash_end(d.memory);
-    r->history->tables = memory_hash_end(d.tables);
     model_counters(h, &c);
     r->history->faults = c.guest_faults;
     r->history->pt_writes = c.guest_pt_writes;

@@ -392,30 +392,34 @@ const char *model_check(struct hw *h)
 
 struct hash_ctx {
     struct gmem *gm;
-    struct memory_hash *hash;
+    struct memory_hash *memory, *tables; /* NULL: not asked for */
 };
 
 /* A page never backed holds zeroes. */
 static void hash_page(void *ctx, int pid, gva_t va, gfn_t g, unsigned order, uint64_t pte)
 {
     struct hash_ctx *c = ctx;
-    (void)pte;
+    if (c->tables)
+        memory_hash_leaf(c->tables, pid, va, order, pte);
     for (uint64_t i = 0; i < 1ull << order; i++) {
         gfn_t f = gfn(g.n + i);
         bool there = gmem_state(c->gm, f) == PG_RESIDENT;
-        memory_hash_page(c->hash, pid, va + (i << PAGE_SHIFT),
+        memory_hash_page(c->memory, pid, va + (i << PAGE_SHIFT),
                          there ? gmem_ptr(c->gm, gfn_gpa(f)) : NULL);
     }
 }
 
-static void hash_memory(struct hw *h)
+bool model_hash(struct hw *h, uint64_t *memory, uint64_t *tables)
 {
-    struct hash_ctx c = {h->gm, memory_hash_new()};
-    if (!c.hash)
-        return;
-    gk_for_each_page(h->kernel, hash_page, &c);
-    h->res->memory_hash = memory_hash_end(c.hash);
-    h->res->has_hash = true;
+    struct hash_ctx c = {h->gm, memory_hash_new(), tables ? memory_hash_new() : NULL};
+    bool ok = c.memory && (c.tables || !tables);
+    if (ok)
+        gk_for_each_page(h->kernel, hash_page, &c);
+    if (c.memory)
+        *memory = memory_hash_end(c.memory);
+    if (c.tables)
+        *tables = memory_hash_end(c.tables);
+    return ok;
 }
 
 static double now(void)
@@ -443,7 +447,7 @@ static void finish(struct hw *h, double start)
     if (r->outcome != OUTCOME_OK)
         return;
     if (h->cfg->hash)
-        hash_memory(h);
+        r->has_hash = model_hash(h, &r->memory_hash, NULL);
     const char *broken = h->cfg->check ? model_check(h) : NULL;
     if (broken)
         die(NB_INTERNAL, "an invariant is broken: %s", broken);

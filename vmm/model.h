@@ -43,6 +43,8 @@ int model_boot(struct hw *, const struct vm_config *, struct result *, char *err
 void model_free(struct hw *);
 /* Counters of the whole machine now. */
 void model_counters(struct hw *, struct counters *);
+/* Hashes (hash.h) of all processes' memory and, unless NULL, of their leaf entries. False: no memory for them. */
+bool model_hash(struct hw *, uint64_t *memory, uint64_t *tables);
 /* Check every invariant: kernel, MMU, strategy, memory, host. NULL or what is broken. */
 const char *model_check(struct hw *);
 /* model_balloon.c: cfg->balloon, if it is given; a phase begins; its counters. */

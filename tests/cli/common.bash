@@ -31,3 +31,17 @@ fail_with() {
 fail_line() {
     fail_with "$1" "$2" && [ "$(wc -l <<< "$err")" -eq 1 ]
 }
+
+# For setup_file: what the lab machine needs is there, or needs_labvm skips with the reason. Its kernel is
+# fetched when it is not cached and the network is quick.
+prepare_labvm() {
+    local program=${NESTBED:-$BATS_TEST_DIRNAME/../../build/nestbed}
+    labvm_reason=$(timeout 45 "$program" labvm prepare 2>&1 > /dev/null) && labvm_reason=
+    [ "${PIPESTATUS[0]}" -ne 124 ] || labvm_reason="no kernel within 45 s"
+    labvm_reason=${labvm_reason##*$'\n'}
+    export labvm_reason
+}
+
+needs_labvm() {
+    [ -z "$labvm_reason" ] || skip "$labvm_reason"
+}

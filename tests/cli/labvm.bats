@@ -4,19 +4,7 @@
 bats_require_minimum_version 1.5.0
 load common
 
-# What it needs is there, or the tests are skipped with the reason. The kernel is fetched when it is
-# not cached and the network is quick.
-setup_file() {
-    local program=${NESTBED:-$BATS_TEST_DIRNAME/../../build/nestbed}
-    labvm_reason=$(timeout 45 "$program" labvm prepare 2>&1 > /dev/null) && labvm_reason=
-    [ "${PIPESTATUS[0]}" -ne 124 ] || labvm_reason="no kernel within 45 s"
-    labvm_reason=${labvm_reason##*$'\n'}
-    export labvm_reason
-}
-
-needs_labvm() {
-    [ -z "$labvm_reason" ] || skip "$labvm_reason"
-}
+setup_file() { prepare_labvm; }
 
 # nb_with NAME=VALUE ARGS...: nb in that environment
 nb_with() {

@@ -321,3 +321,8 @@ vcpus numa flush_ceiling segment_bytes outcome counters phases per_vcpu cycles d
     run bash -c "set -o pipefail; ('$nestbed' walk --json; '$nestbed' list counters --json) 2> err | true; cat err"
     [[ "$output" != *nestbed:* ]]
 }
+
+@test "--balloon: an engine that does not pass it on refuses it" {
+    nb run --engine labvm --workload touch --balloon 1M
+    fail_line 64 "labvm run -- run --engine kvm"
+}

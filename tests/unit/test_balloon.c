@@ -106,7 +106,7 @@ static void a_reclaimed_gigabyte_costs_exits(void **state)
     run_on("model", "ept", "touch", &none, PAGES_4K, a);
     run_on("model", "ept", "touch", &s, PAGES_4K, b);
     assert_int_equal(b->total.exit_mmio - a->total.exit_mmio, 64 * 3 + 1);
-    assert_int_equal(b->balloon.ranges <= 64, 1);
+    assert_in_range(b->balloon.ranges, 1, 64);
     assert_int_equal(b->balloon.released, 64 * MIB);
     s.order = 9; /* a block is two chains and one `actual`: 32 blocks */
     run_on("model", "ept", "touch", &s, PAGES_4K, b);
